@@ -1,0 +1,49 @@
+# Two commands do everything: `make demo` and `make test`. The rest are for those who work on it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo test check bench torture table3 venv clean
+
+help:
+	@grep -E '^## ' Makefile | sed 's/^## //'
+
+venv: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Python 3.11 or 3.12 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.11") if v not in ((3, 11), (3, 12)) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[sample,dev]'
+	touch $@
+
+## make demo    the main job: sample corpus -> shards -> text, audio, fusion -> one table
+demo: venv
+	bash launch/demo.sh
+
+## make test    every test (CPU only, no network)
+test: venv
+	python -m pytest tests -m "not torture"
+
+## make check   lint, format, types, shell scripts
+check: venv
+	ruff check .
+	ruff format --check .
+	mypy
+	find launch slurm -name '*.sh' -o -name '*.sbatch' | xargs -r shellcheck -x
+
+## make torture every kill, damage and preemption there is (hours); figures go to benchmarks/results
+torture: venv
+	python -m pytest tests -m torture --timeout 7200
+
+## make bench   the benchmarks; each prints a table of two things measured in one run
+bench: venv
+	python benchmarks/preprocess.py
+	python benchmarks/reading.py
+
+## make clean   removes what the demo made; keeps the environment
+clean:
+	rm -rf data runs

@@ -1,0 +1,1 @@
+"""Training: samples become models and numbers."""

@@ -1,0 +1,1 @@
+"""The preprocessing job: raw speech and text become samples in indexed WebDataset shards."""

@@ -1,0 +1,36 @@
+"""Errors that are for people: one message, no traceback, exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(ValueError):
+    """Something the user can mend. The message names what was wrong, where, and what to do.
+
+    Every package error that is not a bug of ours derives from this class; the command lines print
+    it alone and exit with `EXIT_USER_ERROR`.
+    """
+
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
+
+
+def run_command_line(command: Callable[[], int | None]) -> int:
+    """Run `command`, turning user errors and Ctrl-C into a message and an exit code."""
+    try:
+        return command() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted: what was committed stays; run the same command again to go on",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `emo ... | head`
+        sys.stderr.close()
+        return EXIT_USER_ERROR

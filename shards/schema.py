@@ -1,0 +1,108 @@
+"""What flows through the preprocessing job: `Utterance` in, `Sample` out, one index row a sample.
+
+A shard is a plain tar. A sample is the group of members that share a key; the key is
+`<utterance id, percent-encoded>__<variant>`. Members:
+
+======================  =====================================================================
+`<key>.json`            the metadata below, as JSON
+`<key>.logmel.npy`      float16 [frames, mels], dB (10·log10 of power, floor 1e-10)
+`<key>.mfcc.npy`        float16 [frames, coefficients]
+`<key>.tokens.npy`      int32 [tokens], ids of the manifest's tokenizer, special tokens included
+======================  =====================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+SCHEMA_VERSION = 1
+
+# Emotion codes: IEMOCAP's own, and two that other corpora need. `NO_MAJORITY` is a hard label only.
+CODES = ("ang", "hap", "exc", "sad", "neu", "fru", "sur", "fea", "dis", "oth", "cal", "bor")
+NO_MAJORITY = "xxx"
+
+CLEAN = "clean"
+VARIANTS = (CLEAN, "noise", "pitch", "stretch", "shift")  # the paper's four, beside the clean one
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One spoken turn of a corpus, as a reader yields it.
+
+    `votes` holds one entry an annotator: the codes that he named (usually one). `label` is the
+    release's hard label, a code or `NO_MAJORITY`, never recomputed. Times are seconds.
+    At least one of `audio` and `text` is given. `turn` counts from 0 inside the dialogue, in time
+    order. `source` says where the facts stand (`file:line`), for error messages.
+    """
+
+    id: str
+    audio: Path | None
+    text: str | None
+    label: str
+    votes: tuple[tuple[str, ...], ...]
+    speaker: str
+    session: str
+    dialogue: str
+    turn: int
+    start: float | None = None
+    end: float | None = None
+    split: str | None = None  # official: "train", "val" or "test"
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One utterance in one variant, ready to be written.
+
+    `meta` is the sample's JSON (see `metadata`); `arrays` maps a member name without the key
+    ("logmel", "mfcc", "tokens") to its array.
+    """
+
+    key: str
+    meta: dict[str, Any]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def sample_key(utterance: str, variant: str) -> str:
+    """The sample's key. Dots and slashes are percent-encoded: WebDataset splits names at dots."""
+    return quote(utterance, safe="-_").replace(".", "%2E") + "__" + variant
+
+
+def metadata(
+    utterance: Utterance,
+    variant: str,
+    text: str | None,
+    seconds: float | None,
+    snr: float | None,
+    frames: int,
+    tokens: int,
+) -> dict[str, Any]:
+    """A sample's JSON member; the index has one column for each of its keys.
+
+    `text` is the cleaned transcript; `seconds` the length of this variant's waveform; `snr` the
+    blind estimate for the recording (dB); `frames` and `tokens` the lengths of its arrays (0 where
+    the modality is missing).
+    """
+    return {
+        "utterance": utterance.id,
+        "variant": variant,
+        "label": utterance.label,
+        "votes": [list(vote) for vote in utterance.votes],
+        "speaker": utterance.speaker,
+        "session": utterance.session,
+        "dialogue": utterance.dialogue,
+        "turn": utterance.turn,
+        "start": utterance.start,
+        "end": utterance.end,
+        "split": utterance.split,
+        "text": text,
+        "seconds": seconds,
+        "snr": snr,
+        "frames": frames,
+        "tokens": tokens,
+    }
