@@ -1,0 +1,135 @@
+"""What a model is made of. Importing this file loads neither torch nor transformers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from shards.configfile import Config
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+
+
+class SmallBertConfig(Config):
+    """A BERT built from these sizes, its weights drawn at random; the vocabulary is the dataset's."""
+
+    hidden: int = Field(128, gt=0)
+    layers: int = Field(2, gt=0)
+    heads: int = Field(4, gt=0)
+    intermediate: int = Field(256, gt=0)
+    positions: int = Field(128, gt=1, description="longest line in tokens, special ones included")
+    dropout: Dropout = 0.1
+
+    @model_validator(mode="after")
+    def _heads_divide_hidden(self) -> SmallBertConfig:
+        if self.hidden % self.heads:
+            raise ValueError(
+                f"hidden must be a multiple of heads, not {self.hidden} for {self.heads}"
+            )
+        return self
+
+
+class TextBranchConfig(Config):
+    """Text: an encoder over word pieces, pooled to one vector, dropout, one linear layer.
+
+    Exactly one of `encoder` (a name on the Hugging Face hub, or a folder) and `build` is set.
+    `pooling` takes the first position's vector (cls) or the mean over a line's word pieces.
+    """
+
+    encoder: str | None = None
+    build: SmallBertConfig | None = None
+    pooling: Literal["cls", "mean"] = "cls"
+    dropout: Dropout = 0.1
+    activation_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TextBranchConfig:
+        if (self.encoder is None) == (self.build is None):
+            raise ValueError("set either encoder (a hub name or a folder) or build (its sizes)")
+        return self
+
+
+class AudioBranchConfig(Config):
+    """Audio: convolutions in the VGG manner over a spectrogram, then two linear layers.
+
+    One block for each entry of `channels`: convolution, max pooling by 2 in time and frequency,
+    LeakyReLU with `slope`. `pooling` over time is the mean of the valid frames, or that and their
+    maximum side by side. `hidden` is the width between the linear layers; `dropout` acts there.
+    """
+
+    channels: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (8, 16, 32, 64, 64), min_length=1, max_length=8
+    )
+    kernel: int = Field(3, ge=1, le=9)
+    slope: float = Field(0.01, ge=0, lt=1)
+    pooling: Literal["mean", "mean_max"] = "mean"
+    hidden: int = Field(64, gt=0)
+    dropout: Dropout = 0.2
+    channels_last: bool = True
+    activation_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _odd_kernel(self) -> AudioBranchConfig:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, to keep the frames aligned, not {self.kernel}")
+        return self
+
+
+class PaperFusionConfig(Config):
+    """Each branch's class probabilities through a linear layer of its own, summed (section 5.3).
+
+    `identity_start` begins with `scale` times the identity and no bias, so that the first prediction
+    is already the mean of the branches; otherwise the layers start at random.
+    """
+
+    kind: Literal["paper"] = "paper"
+    identity_start: bool = False
+    scale: float = Field(4.0, gt=0)
+
+
+class GatedFusionConfig(Config):
+    """Each branch's vector, squeezed by tanh and weighted by a gate that sees every branch."""
+
+    kind: Literal["gated"]
+    hidden: int = Field(64, gt=0)
+    dropout: Dropout = 0.1
+
+
+FusionConfig = Annotated[PaperFusionConfig | GatedFusionConfig, Field(discriminator="kind")]
+
+Child = Literal["text", "audio", "fusion"]
+
+
+class ModelConfig(Config):
+    """Which parts there are, and which of them stay as they were loaded (`freeze`)."""
+
+    text: TextBranchConfig | None = None
+    audio: AudioBranchConfig | None = None
+    fusion: FusionConfig | None = None
+    freeze: tuple[Child, ...] = ()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ModelConfig:
+        if self.text is None and self.audio is None:
+            raise ValueError("a model needs text, audio or both")
+        both = self.text is not None and self.audio is not None
+        if both and self.fusion is None:
+            raise ValueError("text and audio together need fusion, such as {kind: paper}")
+        if self.fusion is not None and not both:
+            raise ValueError("fusion needs both text and audio")
+        present = self.children()
+        for name in self.freeze:
+            if name not in present:
+                raise ValueError(
+                    f"freeze names {name}, but the model has only {', '.join(present)}"
+                )
+        if set(self.freeze) == set(present):
+            raise ValueError("freeze leaves nothing to train")
+        return self
+
+    def children(self) -> tuple[str, ...]:
+        """The names of the parts that there are, in the order text, audio, fusion."""
+        return tuple(
+            name for name in ("text", "audio", "fusion") if getattr(self, name) is not None
+        )
