@@ -1,0 +1,166 @@
+"""Files that exist whole or not at all: temporary name, fsync, rename, fsync of the folder.
+
+A temporary is named `<final name>.tmp.<host>.<pid>`, so that whoever finds one later can tell
+whether its writer may still be at work.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shards.errors import UserError
+
+TEMPORARY = re.compile(r"\.tmp\.(?P<host>.+)\.(?P<pid>\d+)$")
+STALE_SECONDS = 24 * 3600.0  # no shard takes a day: after it, a temporary is rubbish anywhere
+
+
+class DiskFull(UserError):
+    """The file could not be written to its end; nothing under its final name has changed."""
+
+
+class CannotWrite(UserError):
+    """The folder does not let us write (permissions, read-only mount, a file in the way)."""
+
+
+def temporary(path: Path) -> Path:
+    """The name under which this process writes what will become `path`."""
+    return path.with_name(f"{path.name}.tmp.{socket.gethostname()}.{os.getpid()}")
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write `path` into user errors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise DiskFull(
+                f"no room left while writing {path} ({error.strerror}): free some space, or move "
+                "the folder, and run the same command again; what was committed stays"
+            ) from None
+        raise CannotWrite(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def write(path: Path, data: bytes) -> None:
+    """Make `path` hold exactly `data`, atomically; untouched when it already does.
+
+    Raises:
+        DiskFull, CannotWrite: as the disk says; the old content is still there.
+    """
+    if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+        return
+    draft = temporary(path)
+    try:
+        with disk_errors(path):
+            _write_draft(draft, data)
+            commit(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Write `path` unless it exists; True when it was this call that made it.
+
+    Of several processes that try at once exactly one makes it: a hard link, unlike a rename,
+    fails where the name is taken.
+    """
+    draft = temporary(path)
+    try:
+        with disk_errors(path):
+            _write_draft(draft, data)
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                return False
+            sync_folder(path.parent)
+            return True
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def commit(draft: Path, path: Path) -> None:
+    """Rename `draft`, already fsynced, to `path` and make the rename durable."""
+    os.replace(draft, path)
+    sync_folder(path.parent)
+
+
+def commit_folder(draft: Path, path: Path) -> bool:
+    """Rename the folder `draft` to `path`; False, and `draft` is removed, where `path` exists."""
+    with disk_errors(path):
+        for file in sorted(draft.rglob("*")):
+            if file.is_file():
+                sync_file(file)
+        sync_folder(draft)
+        try:
+            os.rename(draft, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(draft)
+            return False
+        sync_folder(path.parent)
+        return True
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the data of `path` is on the device."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in folder `path` are on the device."""
+    sync_file(path)
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """Every temporary in `folder`, whoever wrote it, sorted."""
+    return sorted(path for path in folder.iterdir() if TEMPORARY.search(path.name))
+
+
+def remove_stale(folder: Path) -> list[Path]:
+    """Remove temporaries whose writer is gone: a dead process of this host, or a day old."""
+    removed = []
+    for path in temporaries(folder):
+        match = TEMPORARY.search(path.name)
+        assert match is not None
+        try:
+            age = time.time() - path.lstat().st_mtime
+        except FileNotFoundError:  # its writer has just renamed it
+            continue
+        dead = match["host"] == socket.gethostname() and not _alive(int(match["pid"]))
+        if dead or age > STALE_SECONDS:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _write_draft(draft: Path, data: bytes) -> None:
+    with open(draft, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's process: it lives
+        return True
+    return True
