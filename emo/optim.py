@@ -60,7 +60,7 @@ class OptimConfig(Config):
     warmup_steps: int = Field(0, ge=0)
     warmup_fraction: float = Field(0.0, ge=0, lt=1)
     final: float = Field(0.0, ge=0, le=1)
-    groups: dict[str, GroupConfig] = {}
+    groups: dict[str, GroupConfig] = Field(default_factory=dict)
 
     @field_validator("betas")
     @classmethod

@@ -12,7 +12,7 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
 class SmallBertConfig(Config):
-    """A BERT built from these sizes, its weights drawn at random; the vocabulary is the dataset's."""
+    """A BERT of these sizes, its weights drawn at random; the vocabulary is the dataset's."""
 
     hidden: int = Field(128, gt=0)
     layers: int = Field(2, gt=0)
@@ -79,8 +79,8 @@ class AudioBranchConfig(Config):
 class PaperFusionConfig(Config):
     """Each branch's class probabilities through a linear layer of its own, summed (section 5.3).
 
-    `identity_start` begins with `scale` times the identity and no bias, so that the first prediction
-    is already the mean of the branches; otherwise the layers start at random.
+    `identity_start` begins with `scale` times the identity and no bias, so that the very first
+    prediction already is the branches' common one; otherwise the layers start at random.
     """
 
     kind: Literal["paper"] = "paper"

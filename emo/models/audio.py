@@ -1,0 +1,113 @@
+"""The audio branch: a VGG-like CNN over a spectrogram, trained from scratch.
+
+Paper, section 5.2: five convolutions with max pooling, two linear layers, LeakyReLU, dropout. Its
+widths and kernels are not stated. There are no batch statistics (a batch that is split would give
+other results), and a clip's scores do not depend on how far its batch is padded.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from emo.models.branch import Evidence
+from emo.models.config import AudioBranchConfig
+
+
+class AudioBranch(nn.Module):
+    """Spectrograms to class scores.
+
+    Args:
+        config: its settings.
+        classes: how many scores.
+        features: bins a frame (mels or coefficients).
+    """
+
+    def __init__(self, config: AudioBranchConfig, classes: int, features: int) -> None:
+        super().__init__()
+        self.config = config
+        blocks, width, bins = [], 1, features
+        for channels in config.channels:
+            blocks.append(ConvolutionBlock(width, channels, config.kernel, config.slope))
+            width, bins = channels, (bins + 1) // 2
+        self.blocks = nn.ModuleList(blocks)
+        pooled = width * bins * (2 if config.pooling == "mean_max" else 1)
+        self.hidden = nn.Linear(pooled, config.hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.hidden, classes)
+        self.width = config.hidden
+        _start(self.hidden, config.slope)
+        # Small first scores: training begins at the loss of a guess instead of unlearning one.
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, audio_BTF: Tensor, mask_BT: Tensor) -> Evidence:
+        """Scores of `audio_BTF` (float, normalised), valid where `mask_BT` (bool) is set.
+
+        Valid frames come first in every row; any number of them will do, none included.
+        """
+        present_B = mask_BT.any(dim=1)
+        dtype = self.hidden.weight.dtype  # half precision under DeepSpeed, float64 in tests
+        x_BTF = audio_BTF.to(dtype).masked_fill(~mask_BT.unsqueeze(-1), 0.0)
+        if self.config.channels_last:
+            # Adding the one channel at the end and moving it gives the strides of channels-last;
+            # oneDNN and cuDNN then keep that layout through all blocks.
+            x_BCTF = x_BTF.unsqueeze(-1).permute(0, 3, 1, 2)
+        else:
+            x_BCTF = x_BTF.unsqueeze(1)
+        for block in self.blocks:
+            if self.config.activation_checkpointing and self.training:
+                x_BCTF = checkpoint(block, x_BCTF, mask_BT, use_reentrant=False)
+            else:
+                x_BCTF = block(x_BCTF, mask_BT)
+            mask_BT = halve(mask_BT)
+        hidden_BD = F.leaky_relu(self.hidden(self._pool(x_BCTF, mask_BT)), self.config.slope)
+        vector_BD = self.dropout(hidden_BD)
+        return Evidence(self.head(vector_BD), vector_BD, present_B)
+
+    def _pool(self, x_BCTF: Tensor, mask_BT: Tensor) -> Tensor:
+        """Over the valid frames, which alone are not zero: mean, and on demand the maximum."""
+        count_B11 = mask_BT.sum(dim=1).clamp(min=1).to(x_BCTF.dtype)[:, None, None]
+        pooled = [x_BCTF.sum(dim=2) / count_B11]
+        if self.config.pooling == "mean_max":
+            low = torch.finfo(x_BCTF.dtype).min
+            highest = x_BCTF.masked_fill(~mask_BT[:, None, :, None], low).amax(dim=2)
+            pooled.append(highest.masked_fill(~mask_BT.any(dim=1)[:, None, None], 0.0))
+        return torch.cat([part.flatten(1) for part in pooled], dim=1)
+
+
+class ConvolutionBlock(nn.Module):
+    """Convolution, max pooling by 2 in time and frequency, LeakyReLU. Odd ends are kept."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, slope: float) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+        self.slope = slope
+        _start(self.convolution, slope)
+
+    def forward(self, x_BCTF: Tensor, mask_BT: Tensor) -> Tensor:
+        """Half the frames and bins; frames outside the (halved) mask are zero in and out."""
+        x_BCTF = self.convolution(x_BCTF)
+        # The last window may hold one valid frame and one of padding, which must not win the
+        # maximum, as it does not when the batch ends there (`ceil_mode` ignores what is not there).
+        # Added in place and broadcast, this costs nothing in the backward pass.
+        penalty_BT = torch.zeros_like(mask_BT, dtype=x_BCTF.dtype).masked_fill_(~mask_BT, -3e4)
+        x_BCTF = x_BCTF.add_(penalty_BT[:, None, :, None])
+        x_BCTF = F.max_pool2d(x_BCTF, 2, ceil_mode=True)
+        # LeakyReLU rises, so it may follow the maximum: the same result on a quarter of the values.
+        x_BCTF = F.leaky_relu(x_BCTF, self.slope)
+        return x_BCTF * halve(mask_BT)[:, None, :, None].to(x_BCTF.dtype)
+
+
+def halve(mask_BT: Tensor) -> Tensor:
+    """The mask of pairs of frames: valid where the first of the pair is (valid frames lead)."""
+    return mask_BT[:, ::2]
+
+
+def _start(layer: nn.Conv2d | nn.Linear, slope: float) -> None:
+    """Weights that keep the signal's size through LeakyReLU (He et al. 2015), no bias."""
+    nn.init.kaiming_normal_(layer.weight, a=slope, nonlinearity="leaky_relu")
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)

@@ -1,0 +1,143 @@
+"""The one module that training sees: branches, fusion, and which of them are frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from emo.models.audio import AudioBranch
+from emo.models.branch import Evidence, ModelError
+from emo.models.config import ModelConfig
+from emo.models.fusion import build_fusion
+from emo.models.text import TextBranch
+from shards.configfile import parse
+
+KEYS = {"text": ("tokens", "token_mask"), "audio": ("audio", "audio_mask")}
+
+
+class EmotionModel(nn.Module):
+    """A batch to class scores, through the children `text`, `audio` and `fusion` that are set.
+
+    Frozen children have no gradients and stay in evaluation mode whatever `train()` says.
+
+    Args:
+        config: its parts.
+        classes: how many emotions.
+        features: bins of an audio frame; any number for a model without audio.
+        vocabulary: `len(tokenizer)`; any number for a model without text.
+        architecture: of the text encoder, as `describe` gave it: builds without reading weights.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        classes: int,
+        features: int,
+        vocabulary: int,
+        architecture: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.sizes = {"classes": classes, "features": features, "vocabulary": vocabulary}
+        branches: dict[str, TextBranch | AudioBranch] = {}
+        if config.text is not None:
+            branches["text"] = TextBranch(config.text, classes, vocabulary, architecture)
+        if config.audio is not None:
+            branches["audio"] = AudioBranch(config.audio, classes, features)
+        for name, branch in branches.items():
+            self.add_module(name, branch)
+        self.branches = tuple(branches)
+        self.fused = config.fusion is not None
+        if config.fusion is not None:
+            widths = {name: branch.width for name, branch in branches.items()}
+            self.fusion = build_fusion(config.fusion, classes, widths)
+            if self.fusion.reads == "vector":
+                # Nothing reads the branches' own scores then, and DDP waits for every gradient.
+                for branch in branches.values():
+                    branch.head.requires_grad_(False)
+        for name in config.freeze:
+            self.get_submodule(name).requires_grad_(False)
+        self.train()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The batch keys that `forward` reads."""
+        return frozenset(key for name in self.branches for key in KEYS[name])
+
+    def train(self, mode: bool = True) -> EmotionModel:
+        """As in torch, except that frozen children stay in evaluation mode."""
+        super().train(mode)
+        for name in self.config.freeze:
+            self.get_submodule(name).eval()
+        return self
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """`logits_BC` of a batch.
+
+        Reads `audio` float [B,T,F] (normalised), `audio_mask` bool [B,T], `tokens` int64 [B,L],
+        `token_mask` bool [B,L]; in both masks the valid places come first. With a fusion one
+        modality may be missing from the batch, or from a row, whose mask then is all False.
+
+        Raises:
+            ModelError: none of the modalities that the model reads is there.
+        """
+        evidence = self.evidence(batch)
+        if self.fused:
+            return self.fusion(evidence)
+        return evidence[self.branches[0]].logits_BC
+
+    def evidence(self, batch: Mapping[str, Tensor]) -> dict[str, Evidence]:
+        """What each branch says of `batch`; branches without input are left out."""
+        found = {
+            name: self.get_submodule(name)(*(batch[key] for key in KEYS[name]))
+            for name in self.branches
+            if all(key in batch for key in KEYS[name])
+        }
+        if not found:
+            raise ModelError(f"this model reads {' and '.join(self.branches)}: give one of them")
+        return found
+
+    def load_branch(self, name: str, state: Mapping[str, Tensor]) -> None:
+        """Take the weights of child `name` from another model's whole `state`.
+
+        Raises:
+            ModelError: that state's keys or shapes are not this child's; lists them.
+        """
+        own = self.get_submodule(name).state_dict()
+        given = {
+            key.removeprefix(name + "."): value
+            for key, value in state.items()
+            if key.startswith(name + ".")
+        }
+        problems = [f"{name}.{key} is missing" for key in own.keys() - given.keys()]
+        problems += [f"{name}.{key} is not in this model" for key in given.keys() - own.keys()]
+        problems += [
+            f"{name}.{key} is {tuple(given[key].shape)}, wanted {tuple(own[key].shape)}"
+            for key in own.keys() & given.keys()
+            if given[key].shape != own[key].shape
+        ]
+        if problems:
+            shown = "\n  ".join(sorted(problems)[:12])
+            raise ModelError(
+                f"the {name} branch cannot take these weights ({len(problems)} problems); "
+                f"configure model.{name} as in the run that they come from:\n  {shown}"
+            )
+        self.get_submodule(name).load_state_dict(given)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain JSON from which `rebuild` makes this model again, weights apart."""
+        text = self.get_submodule("text") if "text" in self.branches else None
+        return {
+            "model": self.config.model_dump(mode="json"),
+            **self.sizes,
+            "architecture": text.describe() if isinstance(text, TextBranch) else None,
+        }
+
+
+def rebuild(description: Mapping[str, Any]) -> EmotionModel:
+    """The model that `describe` described, its weights to be loaded; reads no other file."""
+    sizes = {name: int(description[name]) for name in ("classes", "features", "vocabulary")}
+    config = parse(ModelConfig, description["model"], where="the model's description")
+    return EmotionModel(config, **sizes, architecture=description["architecture"])

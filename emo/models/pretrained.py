@@ -1,0 +1,117 @@
+"""Pretrained encoders from a hub name or a folder: every weight accounted for, no remote code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.utils import logging as transformers_logging
+
+from emo.models.branch import ModelError
+
+# Heads for sentence pairs that encoders carry along. We read the sequence, so they are dropped:
+# weights without a gradient would stall DDP.
+_POOLER = "pooler"
+
+
+def load_encoder(name: str, setting: str) -> Any:
+    """The `AutoModel` that `name` (a folder, or a name on the hub) holds, in float32, no pooler.
+
+    `setting` is the configuration key behind `name`, for messages. Weights are read from
+    safetensors only. Heads of other tasks in the checkpoint are passed over; anything else that is
+    missing, left over or of another shape is an error, never silently random.
+
+    Raises:
+        ModelError: nothing loadable there, or the weights do not fit; lists the keys.
+    """
+    folder = Path(name).expanduser()
+    if name.startswith(("/", "./", "../", "~")) and not folder.is_dir():
+        raise ModelError(f"{setting}: there is no folder {name}; give a folder made by "
+                         "save_pretrained, or a name on the Hugging Face hub")  # fmt: skip
+    source = str(folder) if folder.is_dir() else name
+    try:
+        with _quiet():
+            encoder, report = transformers.AutoModel.from_pretrained(
+                source,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,  # the default would take over a half-precision checkpoint's
+                ignore_mismatched_sizes=True,  # so that they come as a list; refused just below
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{setting}: cannot load {name!r}: {reason[0]}") from error
+
+    mismatched = [f"{key}: {tuple(a)} in the file, {tuple(b)} in the model"
+                  for key, a, b in report["mismatched_keys"]]  # fmt: skip
+    missing = [key for key in report["missing_keys"] if not key.startswith(_POOLER + ".")]
+    unexpected = [key for key in report["unexpected_keys"] if _belongs(key, encoder)]
+    problems = [
+        f"{title} ({len(keys)}): {_some(keys)}"
+        for title, keys in (
+            ("missing", missing),
+            ("of another shape", mismatched),
+            ("not in the model", unexpected),
+        )
+        if keys
+    ]
+    if problems:
+        raise ModelError(
+            f"{setting}: the weights in {name!r} do not fit its config.json:\n  "
+            + "\n  ".join(problems)
+        )
+    return without_pooler(encoder)
+
+
+def build_encoder(description: dict[str, Any]) -> Any:
+    """The encoder of `describe_encoder`, its weights drawn at random (they are loaded later)."""
+    settings = dict(description)
+    config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+    return without_pooler(transformers.AutoModel.from_config(config))
+
+
+def describe_encoder(encoder: Any) -> dict[str, Any]:
+    """The encoder's architecture as plain JSON, enough for `build_encoder`."""
+    description = json.loads(encoder.config.to_json_string(use_diff=False))
+    description.pop("_name_or_path", None)  # a path of the machine it was trained on
+    return description
+
+
+def without_pooler(encoder: Any) -> Any:
+    """`encoder`, its pooler removed if it has one."""
+    if getattr(encoder, _POOLER, None) is not None:
+        encoder.pooler = None
+    return encoder
+
+
+def _belongs(key: str, encoder: Any) -> bool:
+    """Whether a left-over key of a checkpoint is the encoder's own and not some head's."""
+    part = key.removeprefix(f"{encoder.base_model_prefix}.").split(".")[0]
+    return part != _POOLER and part in dict(encoder.named_children())
+
+
+def _some(keys: Iterable[str], limit: int = 12) -> str:
+    listed = sorted(keys)
+    rest = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + rest
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar and no table of keys: what matters of them is said by us."""
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
