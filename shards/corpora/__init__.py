@@ -1,0 +1,24 @@
+"""Corpus readers: one file a layout, each yielding `schema.Utterance`.
+
+`table` reads most corpora by a YAML file (`configs/corpora`); a layout that no table describes
+gets a module of its own here, a configuration in `CorpusConfig`, and a line in `read_corpus`.
+"""
+
+from __future__ import annotations
+
+from shards.corpora import iemocap
+from shards.corpora.base import Corpus, CorpusError, Problem
+from shards.corpora.iemocap import IemocapConfig
+
+CorpusConfig = IemocapConfig
+
+__all__ = ["Corpus", "CorpusConfig", "CorpusError", "IemocapConfig", "Problem", "read_corpus"]
+
+
+def read_corpus(config: CorpusConfig) -> Corpus:
+    """Read the corpus that `config` describes, with its own reader.
+
+    Raises:
+        CorpusError: the corpus is not there or has errors; the message lists all of them.
+    """
+    return iemocap.read(config)

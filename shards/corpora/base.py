@@ -1,0 +1,132 @@
+"""What all corpus readers share: the result, the list of errors, the list of left-out turns."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from shards.errors import UserError
+from shards.schema import CODES, NO_MAJORITY, Utterance
+
+Modality = Literal["audio", "text"]
+LISTED = 20  # an error message lists this many places, and counts the rest
+MISSING_AUDIO = "missing audio"
+MISSING_TRANSCRIPT = "missing transcript"
+
+
+class CorpusError(UserError):
+    """A corpus that cannot be read; the message lists what is wrong, where, and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A turn that was left out: `kind` groups them, `where` is its id, `what` says more."""
+
+    kind: str
+    where: str
+    what: str
+
+
+@dataclass
+class Corpus:
+    """All that a reader found.
+
+    `utterances` are sorted by id. `notes` are facts for the user to read (counts, comparisons; a
+    warning starts with "WARNING"). `problems` are the turns that were left out. `truth` is the
+    file with the known answers of a made corpus.
+    """
+
+    utterances: list[Utterance]
+    notes: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    truth: Path | None = None
+
+
+@dataclass
+class Errors:
+    """Collects every error of a corpus, so that one run shows them all."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, where: str, what: str) -> None:
+        """Note that `what` is wrong at `where` (`file:line` if there is one)."""
+        self.lines.append(f"{where}: {what}")
+
+    def raise_if_any(self, root: Path) -> None:
+        """Raise a `CorpusError` that lists them (the first `LISTED`) if there are any."""
+        if self.lines:
+            count = "1 error" if len(self.lines) == 1 else f"{len(self.lines)} errors"
+            raise CorpusError(f"{count} in the corpus {root}:\n" + _listing(self.lines))
+
+
+class FileIndex:
+    """Tells whether files exist with one listing a folder, not one query a file.
+
+    On a parallel filesystem ten thousand queries cost minutes.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, frozenset[str]] = {}
+
+    def __contains__(self, path: Path) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in self._names:
+            try:
+                self._names[folder] = frozenset(os.listdir(folder))
+            except OSError:
+                self._names[folder] = frozenset()
+        return name in self._names[folder]
+
+
+def check_problems(problems: Sequence[Problem], limit: int, root: Path) -> list[str]:
+    """Notes on the left-out turns.
+
+    Raises:
+        CorpusError: there are more than `limit` of them.
+    """
+    if not problems:
+        return []
+    groups: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        groups[problem.kind].append(problem)
+    counts = ", ".join(f"{kind}: {len(group)}" for kind, group in sorted(groups.items()))
+    lines = [f"{item.kind}: {item.where}: {item.what}" for item in problems]
+    if len(problems) > limit:
+        raise CorpusError(
+            f"{_turns(len(problems))} of {root} cannot be used ({counts}), more than "
+            f"max_problems={limit}:\n{_listing(lines)}\n"
+            f"mend the corpus, or set corpus.max_problems={len(problems)} to leave them out"
+        )
+    return [f"WARNING: {_turns(len(problems))} left out ({counts}):\n{_listing(lines)}"]
+
+
+def count_table(pairs: Iterable[tuple[str, str]], title: str) -> str:
+    """A table of turns by class and by group (session, split), from (group, code) pairs."""
+    counts = Counter(pairs)
+    groups = sorted({group for group, _ in counts})
+    codes = [code for code in (*CODES, NO_MAJORITY) if any(counts[g, code] for g in groups)]
+    width = max(6, *(len(group) + 1 for group in groups)) if groups else 6
+    rows = [[title, *groups, "all"]]
+    for code in codes:
+        cells = [counts[group, code] for group in groups]
+        rows.append([code, *map(str, cells), str(sum(cells))])
+    totals = [sum(counts[group, code] for code in codes) for group in groups]
+    rows.append(["all", *map(str, totals), str(sum(totals))])
+    first = max(len(row[0]) for row in rows)
+    lines = [row[0].ljust(first) + "".join(cell.rjust(width) for cell in row[1:]) for row in rows]
+    return "\n".join(lines)
+
+
+def _turns(count: int) -> str:
+    return "1 turn" if count == 1 else f"{count} turns"
+
+
+def _listing(lines: Sequence[str]) -> str:
+    shown = ["  " + line for line in lines[:LISTED]]
+    if len(lines) > LISTED:
+        shown.append(f"  … and {len(lines) - LISTED} more")
+    return "\n".join(shown)
