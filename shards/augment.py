@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from shards.configfile import Config
+from shards.features import hann, spectrum
+
+FRAME_SECONDS = 0.046  # of the phase vocoder: several periods of a low voice, 1024 at 22.05 kHz
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -43,3 +51,137 @@ class AugmentConfig(Config):
         if self.shift_share[0] < 0 or self.shift_share[1] > 1:
             raise ValueError("shift_share: stay within 0 to 1")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What time stretching needs to know of a wave, shared by stretch and pitch.
+
+    `magnitude` float32 [frames, bins]; `advance` complex64 [frames, bins], of modulus 1: the
+    turn of each bin's phase from a frame to the next; `start` complex64 [bins]: the first frame's
+    phases. The wave had `samples` samples, its frames lie a quarter of the `window` apart.
+    """
+
+    magnitude: np.ndarray
+    advance: np.ndarray
+    start: np.ndarray
+    samples: int
+    window: np.ndarray
+
+
+def variants(
+    wave: np.ndarray, rate: int, config: AugmentConfig, seed: int, utterance_id: str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each configured variant with its waveform, float32 [samples]; the clean one is `wave`.
+
+    What is drawn depends on (seed, utterance id, variant) alone: neither the order of utterances
+    nor the other variants change it.
+
+    Args:
+        wave: float32 [samples] at `rate` (Hz).
+    """
+    analysis: Analysis | None = None
+    for variant in config.variants:
+        rng = variant_rng(seed, utterance_id, variant)
+        if variant == "noise":
+            yield variant, add_noise(wave, rng.uniform(*config.noise_snr), rng)
+        elif variant == "shift":
+            yield variant, np.roll(wave, round(rng.uniform(*config.shift_share) * len(wave)))
+        else:
+            analysis = analysis or analyse(wave, rate)
+            if variant == "pitch":
+                yield variant, shift_pitch(analysis, rng.uniform(*config.pitch_semitones))
+            else:
+                yield variant, stretch(analysis, rng.uniform(*config.stretch_rate))
+
+
+def variant_rng(seed: int, utterance_id: str, variant: str) -> np.random.Generator:
+    """The generator for one variant of one utterance."""
+    name = json.dumps([seed, utterance_id, variant]).encode()
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(name).digest(), "big"))
+
+
+def add_noise(wave: np.ndarray, snr: float, rng: np.random.Generator) -> np.ndarray:
+    """`wave` plus white Gaussian noise, `snr` dB below it as measured over the whole wave."""
+    noise = rng.standard_normal(len(wave), dtype=np.float32)
+    ratio = _power(wave) / max(_power(noise), 1e-30) / 10 ** (snr / 10)
+    noise *= np.float32(np.sqrt(ratio))
+    noise += wave
+    return noise
+
+
+def analyse(wave: np.ndarray, rate: int) -> Analysis:
+    """Analyse `wave` (float32 [samples] at `rate` Hz) once for any number of stretches."""
+    window = hann(2 ** round(np.log2(rate * FRAME_SECONDS)))
+    hop = len(window) // 4
+    # Two hops of zeros more: the last output frames look one frame ahead.
+    spectra = spectrum(np.pad(wave, (0, 2 * hop)), window, hop)
+    magnitude = np.abs(spectra)
+    spectra *= 1 / np.maximum(magnitude, 1e-30)
+    spectra[magnitude < 1e-30] = 1  # digital silence has no phase; any will do
+    advance = spectra[1:] * spectra[:-1].conj()
+    return Analysis(magnitude, advance, spectra[0], len(wave), window)
+
+
+def stretch(analysis: Analysis, rate: float) -> np.ndarray:
+    """The wave at `rate` times its speed and the same pitch: float32 [round(samples / rate)].
+
+    The phase vocoder of Flanagan and Golden (1966) in the form librosa has: output frames are
+    read every `rate` input frames, magnitudes interpolated, phases advanced by what the input's
+    phases advance there. Phases are kept as unit complex numbers and multiplied, which saves the
+    arctangents and sines.
+    """
+    last = analysis.samples // (len(analysis.window) // 4)
+    position = np.arange(0, last + 1, rate)
+    frame = position.astype(int)
+    right = (position - frame).astype(np.float32)[:, None]
+    spectra = np.empty((len(frame), len(analysis.start)), dtype=np.complex64)
+    spectra[0] = analysis.start
+    for now, then, source in zip(spectra, spectra[1:], frame.tolist(), strict=False):
+        np.multiply(now, analysis.advance[source], out=then)
+    magnitude = analysis.magnitude[frame]
+    magnitude += right * (analysis.magnitude[frame + 1] - magnitude)
+    spectra *= magnitude
+    return _synthesise(spectra, analysis.window, round(analysis.samples / rate))
+
+
+def shift_pitch(analysis: Analysis, semitones: float) -> np.ndarray:
+    """The wave `semitones` higher and of the same length: float32 [samples].
+
+    Stretched to 2**(semitones / 12) times its length, then resampled back to its own.
+    """
+    import soxr
+
+    ratio = 2 ** (semitones / 12)
+    wave = soxr.resample(stretch(analysis, 1 / ratio), ratio, 1, quality="MQ")
+    return _fit(wave, analysis.samples)
+
+
+def _synthesise(spectra: np.ndarray, window: np.ndarray, samples: int) -> np.ndarray:
+    """Overlap-add of `spectra`, complex64 [frames, bins], a quarter window apart."""
+    from scipy.fft import irfft
+
+    frames = irfft(spectra, axis=1, overwrite_x=True)
+    frames *= window
+    wave = _overlap_add(frames)
+    wave /= np.maximum(_overlap_add(np.broadcast_to(window**2, frames.shape)), 1e-3)
+    return _fit(wave[len(window) // 2 :], samples)
+
+
+def _overlap_add(frames: np.ndarray) -> np.ndarray:
+    count, size = frames.shape
+    quarters = frames.reshape(count, 4, size // 4)
+    total = np.zeros((count + 3, size // 4), dtype=np.float32)
+    for i in range(4):
+        total[i : i + count] += quarters[:, i]
+    return total.ravel()
+
+
+def _fit(wave: np.ndarray, samples: int) -> np.ndarray:
+    if len(wave) < samples:
+        return np.pad(wave, (0, samples - len(wave)))
+    return np.ascontiguousarray(wave[:samples])
+
+
+def _power(wave: np.ndarray) -> float:
+    return float(np.square(wave).mean(dtype=np.float64))

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 from pydantic import Field, model_validator
 
+from shards import atomic
 from shards.configfile import Config
+from shards.errors import UserError
 
 
 class WordPieceConfig(Config):
@@ -20,12 +31,174 @@ class TextConfig(Config):
 
     tokenizer: str | None = None  # a name on the hub, or a local folder
     learn: WordPieceConfig | None = None
-    max_tokens: int = Field(
-        default=128, ge=3
-    )  # special tokens included; longer is cut, and counted
+    max_tokens: int = Field(default=128, ge=3)  # special tokens included; longer is cut and counted
 
     @model_validator(mode="after")
     def _one_source(self) -> TextConfig:
         if (self.tokenizer is None) == (self.learn is None):
             raise ValueError("set either tokenizer (hub name or folder) or learn, not both")
         return self
+
+
+class TokenizerError(UserError):
+    """A tokenizer that cannot be loaded or learnt."""
+
+
+_TAG = re.compile(r"\[[^\[\]]*\]")
+# C1 control characters are Windows-1252 punctuation read as Latin-1, as in MELD's files.
+_WINDOWS = {
+    code: bytes([code]).decode("cp1252", errors="ignore") or None for code in range(0x80, 0xA0)
+}
+_INVISIBLE = "\u00ad\u200b\u2060\ufeff"  # soft hyphen, zero-width space, word joiner, BOM
+
+
+def clean(raw: str) -> str:
+    """`raw` without bracketed tags such as [LAUGHTER], in Unicode NFC, single spaces between words.
+
+    Control and invisible characters go too. May be empty: that is for the caller to report.
+    """
+    text = unicodedata.normalize("NFC", _TAG.sub(" ", raw).translate(_WINDOWS))
+    kept = (
+        " " if one.isspace() else one
+        for one in text
+        if one.isspace()
+        or (one not in _INVISIBLE and unicodedata.category(one) not in ("Cc", "Cs"))
+    )
+    return " ".join("".join(kept).split())
+
+
+class Tokens:
+    """Cleaned text -> ids. The same class in the preprocessing job and at prediction.
+
+    Attributes:
+        size: number of ids, added tokens included (`len(tokenizer)`).
+        pad: the id that fills shorter lines; 0 where the tokenizer has none.
+        identity: SHA-256 (hex) of all that decides the ids; equal for a tokenizer and its copy.
+    """
+
+    def __init__(self, source: str | Path, max_tokens: int) -> None:
+        """Load the tokenizer of a local folder or, by name, of the hub; never with remote code.
+
+        Raises:
+            TokenizerError: neither is there, or it has no fast form, or `max_tokens` leaves no
+                room beside its special tokens.
+        """
+        self._tokenizer = _load(str(source))
+        special = self._tokenizer.num_special_tokens_to_add()
+        if max_tokens <= special:
+            raise TokenizerError(
+                f"text.max_tokens = {max_tokens} leaves no room beside the {special} special "
+                f"tokens of {source}: raise it"
+            )
+        self.max_tokens = max_tokens
+        self.size = len(self._tokenizer)
+        self.pad = int(self._tokenizer.pad_token_id or 0)
+        backend = self._tokenizer.backend_tokenizer
+        backend.no_truncation()  # set per call, so no part of what the tokenizer is
+        backend.no_padding()
+        self.identity = hashlib.sha256(backend.to_str().encode()).hexdigest()
+
+    def __call__(self, text: str) -> tuple[np.ndarray, int]:
+        """Ids of `text`, int32 [tokens], special tokens included, and how many were cut off."""
+        backend = self._tokenizer.backend_tokenizer
+        ids = backend.encode(text).ids
+        cut = max(0, len(ids) - self.max_tokens)
+        if cut:
+            backend.enable_truncation(self.max_tokens)  # keeps the special tokens
+            ids = backend.encode(text).ids
+            backend.no_truncation()
+        return np.array(ids, dtype=np.int32), cut
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer into `folder`, whence this class loads an equal one."""
+        with atomic.disk_errors(folder):
+            self._tokenizer.save_pretrained(str(folder))
+
+
+def learn_wordpiece(texts: Iterable[str], folder: Path, config: WordPieceConfig) -> None:
+    """Learn a WordPiece vocabulary from cleaned `texts`; leave it in `folder` as a tokenizer.
+
+    The pieces are those of BERT (Devlin et al., 2019): [PAD] is 0, then [UNK] [CLS] [SEP] [MASK].
+    The same texts give the same bytes, in whatever order they come.
+
+    Raises:
+        TokenizerError: there is no text to learn from, or more letters than `vocab_size`.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    def tokenizer(vocabulary: dict[str, int] | None) -> Tokenizer:
+        made = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+        made.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
+        made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        return made
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    learner = tokenizer(None)
+    lines = [learner.normalizer.normalize_str(text) for text in texts]
+    words = {word for line in lines for word, _ in learner.pre_tokenizer.pre_tokenize_str(line)}
+    if not words:
+        raise TokenizerError("text.learn: no words in the training texts: check the transcripts")
+    # The trainer numbers the pieces inside words in the order of a randomly seeded hash table, and
+    # its ties go by number. Naming them first, sorted, leaves nothing to that order.
+    inside = sorted({"##" + letter for word in words for letter in word[1:]})
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=special + inside,
+        show_progress=False,
+    )
+    learner.train_from_iterator(lines, trainer)
+    if learner.get_vocab_size() > config.vocab_size:
+        raise TokenizerError(
+            f"text.learn.vocab_size = {config.vocab_size} is less than the letters and signs of "
+            f"the transcripts need: raise it to {learner.get_vocab_size()} or more"
+        )
+    # Those pieces are special to the learner alone: the tokenizer is built anew around the model.
+    _save_wordpiece(tokenizer(learner.get_vocab()), special, folder)
+
+
+def _save_wordpiece(made: Any, special: list[str], folder: Path) -> None:
+    from tokenizers import decoders, processors
+
+    made.add_special_tokens(special)
+    made.decoder = decoders.WordPiece()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, made.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+    )
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | {
+        name[1:-1].lower() + "_token": name for name in special
+    }
+    with atomic.disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    atomic.write(folder / "tokenizer.json", made.to_str(pretty=True).encode())
+    atomic.write(folder / "tokenizer_config.json", json.dumps(settings, indent=2).encode())
+
+
+def _load(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    local = Path(source).expanduser()
+    if not local.is_dir() and (local.is_absolute() or source.startswith((".", "~"))):
+        raise TokenizerError(f"text.tokenizer: there is no folder {source}")
+    name = str(local) if local.is_dir() else source
+    try:
+        # Never `trust_remote_code`: a tokenizer is data, and must not run a stranger's program.
+        found = AutoTokenizer.from_pretrained(name, local_files_only=local.is_dir())
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        if local.is_dir():
+            remedy = "the folder needs tokenizer.json and tokenizer_config.json"
+        else:
+            remedy = (
+                "if this machine has no way to the hub, download it elsewhere "
+                f"(`hf download {source} --local-dir FOLDER`), copy the folder here and set "
+                "text.tokenizer to it"
+            )
+        raise TokenizerError(f"cannot load the tokenizer {source!r} ({first}): {remedy}") from None
+    if not getattr(found, "is_fast", False):
+        raise TokenizerError(
+            f"the tokenizer {source!r} has no fast form (tokenizer.json); take one that has"
+        )
+    return found
