@@ -1,0 +1,332 @@
+"""Reads any corpus that is a table: JSONL, CSV, TSV, Parquet, or a folder of telling file names.
+
+A YAML file (`configs/corpora/*.yaml`) says how; no Python is needed for a new corpus:
+
+```yaml
+name: my corpus
+tables: metadata.csv            # or one a split: {train: a.csv, val: b.csv, test: [c.csv, d.csv]};
+                                # paths are relative to the root and may be glob patterns.
+# audio_files: "*/*.wav"        # instead of tables: every audio file is a row
+format: csv                     # csv, tsv, jsonl, parquet; default: by the file's suffix
+encoding: utf-8                 # the default
+patterns:                       # named groups of a regular expression become columns
+  - {column: path, regex: '(?P<speaker>\\d+)_(?P<emotion>[A-Z]+)\\.wav$'}
+fields:
+  id: key                       # a column ...
+  audio: "wav/{speaker}/{key}.wav"        # ... or a template of columns ...
+  session: {constant: "1"}                # ... or a constant ...
+  text: {column: sentence, map: {s1: Good morning., s2: Good night.}}   # ... and perhaps a map
+  label: emotion                # goes through `labels`
+  votes: {column: votes, annotators: ";", categories: ","}   # or a column of lists
+  speaker: speaker
+  dialogue: "{split}-{scene}"
+  turn: line                    # a number; turns are sorted by turn, start, place in the table
+  start: begin                  # seconds, or hours:minutes:seconds
+  end: end
+  split: part                   # train, val (dev, valid, validation), test
+labels: {anger: ang, joy: hap, unclear: xxx}    # the corpus' own words -> codes of shards.schema
+```
+`id`, `label`, and one of `audio` and `text` are required. Left out, `votes` is one vote for the
+label, `speaker` "unknown", `session` "1", `dialogue` the utterance itself, and `split` the key of
+the table in `tables`. Rows also have the columns that `table_rows` lists (split, folder, stem, row,
+and for audio files path and name). Audio paths are relative to the root and may not leave it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from shards.configfile import Config, load
+from shards.corpora.base import (
+    MISSING_AUDIO,
+    MISSING_TRANSCRIPT,
+    Corpus,
+    CorpusError,
+    Errors,
+    FileIndex,
+    Modality,
+    Problem,
+    check_problems,
+    count_table,
+)
+from shards.corpora.table_rows import Row, read_rows
+from shards.corpora.table_spec import SPLITS, Source, TableSpec, Votes
+from shards.schema import NO_MAJORITY, Utterance
+
+MOST_COLUMNS = 12  # a count table with more groups than this is not read by anybody
+
+
+class TableConfig(Config):
+    """Which corpus, where it lies, and what is read of it.
+
+    `spec` is the path of a YAML file, or its contents. A path is replaced by the contents, so that
+    a stored configuration does not change with the file.
+    """
+
+    reader: Literal["table"] = "table"
+    root: Path
+    spec: TableSpec
+    modalities: tuple[Modality, ...] = Field(default=("audio", "text"), min_length=1)
+    max_problems: int = Field(default=0, ge=0)  # turns without audio or transcript to put up with
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _load(cls, spec: Any) -> Any:
+        return load(TableSpec, spec) if isinstance(spec, str | Path) else spec
+
+
+def read(config: TableConfig) -> Corpus:
+    """Read every row of the corpus.
+
+    Raises:
+        CorpusError: the root, a table or a column is not there; rows have errors (all of them are
+            listed); or more than `max_problems` turns lack their audio file or text.
+    """
+    root = Path(os.path.abspath(config.root.expanduser()))
+    spec = _wanted(config)
+    if not root.is_dir():
+        raise CorpusError(
+            f"there is no corpus folder {root}: set corpus.root to the folder of {spec.name} "
+            f"that holds {', '.join(_places(spec))}"
+        )
+    errors = Errors()
+    rows = read_rows(spec, root, errors)
+    reader = _RowReader(spec, root, errors)
+    turns = [turn for number, row in enumerate(rows) if (turn := reader.read(row, number))]
+    utterances = _number_turns(turns)
+    _check_dialogues(utterances, errors)
+    errors.raise_if_any(root)
+    left_out = {problem.where for problem in reader.problems}
+    utterances = [item for item in utterances if item.id not in left_out]
+    notes = _describe(spec, root, utterances)
+    notes += check_problems(reader.problems, config.max_problems, root)
+    return Corpus(sorted(utterances, key=lambda item: item.id), notes, reader.problems)
+
+
+Order = tuple[float, float, int]  # turn number, start, place in the table
+
+
+class _RowReader:
+    """Turns rows into utterances; errors and problems are collected."""
+
+    def __init__(self, spec: TableSpec, root: Path, errors: Errors) -> None:
+        self.spec = spec
+        self.root = root
+        self.errors = errors
+        self.problems: list[Problem] = []
+        self._files = FileIndex()
+        self._sources: dict[str, str] = {}  # utterance -> file:line
+
+    def read(self, row: Row, number: int) -> tuple[Utterance, Order] | None:
+        """The row's utterance and its order in the dialogue; None if an error makes it unusable."""
+        try:
+            return self._read(row, number)
+        except _BadValue as error:
+            self.errors.add(row.source, str(error))
+            return None
+
+    def _read(self, row: Row, number: int) -> tuple[Utterance, Order]:
+        fields = self.spec.fields
+        name = _required("id", fields.id, row)
+        first = self._sources.setdefault(name, row.source)
+        if first is not row.source:
+            raise _BadValue(f"the id {name!r} stands at {first} as well; ids must differ")
+        label = self._code(_required("label", fields.label, row))
+        votes: tuple[tuple[str, ...], ...] = ((label,),) if label != NO_MAJORITY else ()
+        if fields.votes is not None:
+            votes = self._votes(fields.votes, row)
+        turn = _number("turn", fields.turn, row)
+        if fields.turn is not None and turn is None:
+            raise _BadValue(f"the turn of {name!r} is empty")
+        start = _number("start", fields.start, row)
+        utterance = Utterance(
+            id=name,
+            audio=self._audio(name, row),
+            text=self._text(name, row),
+            label=label,
+            votes=votes,
+            speaker=_required("speaker", fields.speaker, row),
+            session=_required("session", fields.session, row),
+            dialogue=_required("dialogue", fields.dialogue or fields.id, row),
+            turn=0,
+            start=start,
+            end=_number("end", fields.end, row),
+            split=_split(fields.split, row),
+            source=row.source,
+        )
+        return utterance, (turn or 0.0, start or 0.0, number)
+
+    def _audio(self, name: str, row: Row) -> Path | None:
+        source = self.spec.fields.audio
+        if source is None:
+            return None
+        value = _value("audio", source, row)
+        if value is None:
+            self.problems.append(Problem(MISSING_AUDIO, name, f"no path at {row.source}"))
+            return None
+        text = os.path.normpath(os.path.join(self.root, value))
+        if os.path.commonpath((self.root, text)) != str(self.root):
+            raise _BadValue(f"the audio path {value!r} leads out of the corpus' root {self.root}")
+        path = Path(text)
+        if path not in self._files:
+            self.problems.append(Problem(MISSING_AUDIO, name, f"there is no file {path}"))
+        return path
+
+    def _text(self, name: str, row: Row) -> str | None:
+        source = self.spec.fields.text
+        if source is None:
+            return None
+        value = _value("text", source, row)
+        if value is None and not (self.problems and self.problems[-1].where == name):
+            self.problems.append(Problem(MISSING_TRANSCRIPT, name, f"no text at {row.source}"))
+        return value
+
+    def _code(self, word: str) -> str:
+        code = self.spec.labels.get(word.strip())
+        if code is None:
+            raise _BadValue(
+                f"unknown label {word!r}; known: {', '.join(self.spec.labels)}; correct it, or add "
+                "it to `labels` in the corpus' YAML file"
+            )
+        return code
+
+    def _votes(self, votes: Votes, row: Row) -> tuple[tuple[str, ...], ...]:
+        value = row.values.get(votes.column)
+        if value is None or value == "":
+            return ()
+        annotators = value if isinstance(value, list) else str(value).split(votes.annotators)
+        result = []
+        for annotator in annotators:
+            named = annotator if isinstance(annotator, list) else [annotator]
+            words = [word.strip() for item in named for word in str(item).split(votes.categories)]
+            codes = dict.fromkeys(self._code(word) for word in words if word)
+            codes.pop(NO_MAJORITY, None)
+            if codes:
+                result.append(tuple(codes))
+        return tuple(result)
+
+
+class _BadValue(Exception):
+    """A value that makes its row unusable; the message has no place, the caller adds it."""
+
+
+def _value(field: str, source: Source, row: Row) -> str | None:
+    """The field's text, or None where a cell that it needs is empty."""
+    pieces = []
+    for is_column, text in source.parts:
+        piece = row.values.get(text) if is_column else text
+        if piece is None or piece == "":
+            return None
+        if isinstance(piece, list | Mapping | bytes):
+            raise _BadValue(f"{field}: column {text!r} holds {type(piece).__name__}, not text")
+        pieces.append(str(piece))
+    value = "".join(pieces)
+    if not source.map:
+        return value
+    if value not in source.map:
+        raise _BadValue(f"{field}: {value!r} is not in its map; known: {', '.join(source.map)}")
+    return source.map[value]
+
+
+def _required(field: str, source: Source, row: Row) -> str:
+    value = (_value(field, source, row) or "").strip()
+    if not value:
+        raise _BadValue(f"{field} is empty (from {', '.join(source.columns) or 'a constant'})")
+    return value
+
+
+def _number(field: str, source: Source | None, row: Row) -> float | None:
+    """A number, or `hours:minutes:seconds` in seconds (with a comma as subtitles write it)."""
+    value = _value(field, source, row) if source is not None else None
+    if value is None:
+        return None
+    try:
+        number = 0.0
+        for part in value.strip().split(":"):
+            number = number * 60 + float(part.replace(",", "."))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise _BadValue(f"{field}: {value!r} is neither a number nor hours:minutes:seconds")
+    return number
+
+
+def _split(source: Source | None, row: Row) -> str | None:
+    value = _required("split", source, row) if source is not None else row.split
+    if not value:
+        return None
+    if value.lower() not in SPLITS:
+        raise _BadValue(f"unknown split {value!r}; known: {', '.join(SPLITS)}")
+    return SPLITS[value.lower()]
+
+
+def _wanted(config: TableConfig) -> TableSpec:
+    """The spec less the modalities that are not read, so that their columns need not be there."""
+    unread = [kind for kind in ("audio", "text") if kind not in config.modalities]
+    fields = config.spec.fields.model_copy(update=dict.fromkeys(unread))
+    if fields.audio is None and fields.text is None:
+        raise CorpusError(
+            f"{config.spec.name} has no {' and no '.join(config.modalities)}: change "
+            "corpus.modalities, or add the field to the corpus' YAML file"
+        )
+    return config.spec.model_copy(update={"fields": fields})
+
+
+def _places(spec: TableSpec) -> list[str]:
+    groups = spec.tables or spec.audio_files
+    return [pattern for patterns in groups.values() for pattern in patterns]
+
+
+def _number_turns(turns: list[tuple[Utterance, Order]]) -> list[Utterance]:
+    """Utterances with their turn counted from 0 in their dialogue, in order."""
+    dialogues: dict[str, list[tuple[Order, Utterance]]] = defaultdict(list)
+    for utterance, order in turns:
+        dialogues[utterance.dialogue].append((order, utterance))
+    return [
+        replace(utterance, turn=number)
+        for members in dialogues.values()
+        for number, (_, utterance) in enumerate(sorted(members, key=lambda member: member[0]))
+    ]
+
+
+def _check_dialogues(utterances: list[Utterance], errors: Errors) -> None:
+    """Dialogue names that start anew in every split would join strangers' turns: refuse them."""
+    splits: dict[str, dict[str | None, str]] = defaultdict(dict)
+    for utterance in utterances:
+        splits[utterance.dialogue].setdefault(utterance.split, utterance.source)
+    for dialogue, places in splits.items():
+        if len(places) > 1:
+            named = ", ".join(f"{split} ({source})" for split, source in places.items())
+            errors.add(
+                f"dialogue {dialogue!r}",
+                f"is in several splits: {named}; if these are different dialogues, write {{split}} "
+                "into the template of `dialogue`",
+            )
+
+
+def _describe(spec: TableSpec, root: Path, utterances: list[Utterance]) -> list[str]:
+    speakers = len({item.speaker for item in utterances})
+    dialogues = len({item.dialogue for item in utterances})
+    notes = [
+        f"{spec.name} in {root}: {len(utterances)} utterances, {dialogues} dialogues, "
+        f"{speakers} speakers"
+    ]
+    if spec.fields.speaker.constant is not None:
+        notes.append("no speakers are named: no protocol can keep them apart")
+    splits = Counter(item.split for item in utterances)
+    if set(splits) != {None}:
+        notes.append(count_table(((str(i.split), i.label) for i in utterances), "by split"))
+    sessions = {item.session for item in utterances}
+    if len(sessions) <= MOST_COLUMNS:
+        notes.append(count_table(((i.session, i.label) for i in utterances), "by session"))
+    else:
+        notes.append(count_table((("turns", i.label) for i in utterances), "by class"))
+    return notes
