@@ -1,0 +1,317 @@
+"""From the index and a plan to batches on the CPU, exactly once each.
+
+An item of `TrainingSteps` or `EvaluationSteps` is everything one rank needs for one step, so a
+`DataLoader` only spreads steps over workers; it neither batches nor samples. The loader is never
+handed to accelerate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from emo.plan import DataState, Plan, PlanConfig, evaluation_plan, rank_slices
+from shards import index
+from shards.configfile import Config
+from shards.errors import UserError
+from shards.read import DamagedSample, ShardReader
+from shards.schema import VARIANTS
+from shards.views import View, ViewConfig
+
+LONGEST = 4096  # frames; 47 s at the usual hop, where nothing else is said
+
+
+class DataConfig(Config):
+    """Which samples, in which order, in which shape.
+
+    `audio` names the feature that the audio branch reads. `frames` pads or crops every sample to
+    one length; None pads within the global batch, so that the numbers do not depend on the world
+    size. `targets` soft trains on the annotators' votes. `variants` are the augmentations trained
+    on, beside the clean rows. `damage` skip replaces a damaged sample by a masked row, counted over
+    all ranks and bounded by `max_skipped`, a share of the samples read.
+    """
+
+    shards: Path
+    audio: Literal["logmel", "mfcc"] = "logmel"
+    frames: PositiveInt | None = None
+    view: ViewConfig = ViewConfig()
+    plan: PlanConfig = PlanConfig()
+    targets: Literal["hard", "soft"] = "hard"
+    variants: tuple[str, ...] = VARIANTS
+    workers: NonNegativeInt = 1
+    damage: Literal["error", "skip"] = "error"
+    max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
+class DataError(UserError):
+    """The shards cannot give what the experiment reads."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of every feature bin, float32 [F], and the frames counted."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    frames: int
+
+    def to_json(self) -> dict[str, object]:
+        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "frames": self.frames}
+
+    @classmethod
+    def from_json(cls, raw: dict) -> Statistics:
+        return cls(
+            np.asarray(raw["mean"], np.float32),
+            np.asarray(raw["std"], np.float32),
+            int(raw["frames"]),
+        )
+
+    def normalise(self, features_TF: np.ndarray) -> np.ndarray:
+        """(x - mean) / std, float32 [T, F]."""
+        return (features_TF.astype(np.float32) - self.mean) / self.std
+
+
+class Samples:
+    """Rows of an opened dataset as model inputs.
+
+    Args:
+        inputs: the members read: an audio feature, "tokens", or both.
+        labels: int [rows of the dataset], -1 outside the label set.
+        targets: float32 [rows, C], the distribution to learn.
+        statistics: needed where an audio feature is read.
+        pad_token: the id that fills shorter lines.
+    """
+
+    def __init__(
+        self,
+        dataset: index.Dataset,
+        inputs: Sequence[str],
+        *,
+        labels: np.ndarray,
+        targets: np.ndarray,
+        statistics: Statistics | None,
+        pad_token: int,
+        config: DataConfig,
+    ) -> None:
+        self.reader = ShardReader(dataset, inputs)
+        self.audio = next((name for name in inputs if name != "tokens"), None)
+        self.text = "tokens" in inputs
+        self.frames = np.minimum(dataset.column("frames"), LONGEST)
+        self.tokens = dataset.column("tokens")
+        self.labels, self.targets = labels, targets
+        self.statistics, self.config = statistics, config
+        self.pad_token = pad_token
+
+    def lengths(self, rows: np.ndarray) -> tuple[int, int]:
+        """(frames, tokens) that a batch of `rows` (-1: none) is padded to."""
+        real = rows[rows >= 0]
+        frames = self.config.frames or int(self.frames[real].max(initial=1))
+        return frames, int(self.tokens[real].max(initial=1))
+
+    def batch(self, rows: np.ndarray, frames: int, tokens: int) -> dict[str, Tensor]:
+        """`rows` int64 [B] (-1: an invalid row of zeros) padded to the given lengths.
+
+        Returns `row` int64 [B], `valid` bool [B], `skipped` int64 [B], `label` int64 [B], `target`
+        float32 [B, C] and, as read, `audio` float32 [B, frames, F] with `audio_mask` bool
+        [B, frames], `tokens` int64 [B, tokens] with `token_mask` bool [B, tokens].
+
+        Raises:
+            DamagedSample: a sample is not what was written, and the policy is `error`.
+        """
+        size = len(rows)
+        batch = {
+            "row": rows,
+            "valid": rows >= 0,
+            "skipped": np.zeros(size, np.int64),
+            "label": np.where(rows >= 0, self.labels[rows], -1),
+            "target": np.where(rows[:, None] >= 0, self.targets[rows], 0).astype(np.float32),
+        }
+        if self.audio:
+            assert self.statistics is not None
+            batch["audio"] = np.zeros((size, frames, len(self.statistics.mean)), np.float32)
+            batch["audio_mask"] = np.zeros((size, frames), bool)
+        if self.text:
+            batch["tokens"] = np.full((size, tokens), self.pad_token, np.int64)
+            batch["token_mask"] = np.zeros((size, tokens), bool)
+        for place, row in enumerate(rows.tolist()):
+            if row < 0:
+                continue
+            try:
+                arrays = self.reader.read(row)
+            except DamagedSample:
+                if self.config.damage == "error":
+                    raise
+                batch["valid"][place], batch["skipped"][place] = False, 1
+                continue
+            if self.audio and self.audio in arrays:
+                assert self.statistics is not None
+                x_TF = arrays[self.audio][:frames]
+                batch["audio"][place, : len(x_TF)] = self.statistics.normalise(x_TF)
+                batch["audio_mask"][place, : len(x_TF)] = True
+            if self.text and "tokens" in arrays:
+                ids = arrays["tokens"][:tokens]
+                batch["tokens"][place, : len(ids)] = ids
+                batch["token_mask"][place, : len(ids)] = True
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+class TrainingSteps(Dataset):
+    """Item `n`: this rank's micro-batches of the n-th optimizer step after `start`."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        rows: np.ndarray,
+        plan: Plan,
+        start: DataState,
+        *,
+        epochs: int,
+        world: int,
+        rank: int,
+        accumulation: int,
+    ) -> None:
+        self.samples, self.rows, self.plan, self.start = samples, rows, plan, start
+        self.world, self.rank, self.accumulation = world, rank, accumulation
+        self._begun = -(-(plan.units - start.consumed) // plan.global_batch)  # its epoch's rest
+        whole = epochs - start.epoch - 1
+        self._length = self._begun + whole * plan.steps_per_epoch if whole >= 0 else 0
+        self._epochs: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_epochs": {}}
+
+    def global_rows(self, step: int) -> np.ndarray:
+        """Rows of the whole global batch of step `step`, int64 [G], -1 = none."""
+        further, inside = divmod(step - self._begun, self.plan.steps_per_epoch)
+        epoch, consumed = self.start.epoch + 1 + further, 0
+        if step < self._begun:
+            epoch, consumed, inside = self.start.epoch, self.start.consumed, step
+        if epoch not in self._epochs:
+            self._epochs = {epoch: self.plan.epoch(epoch, consumed)}
+        units = self._epochs[epoch][inside]
+        return np.where(units >= 0, self.rows[units], -1)
+
+    def __getitem__(self, step: int) -> list[dict[str, Tensor]]:
+        rows = self.global_rows(step)
+        frames, tokens = self.samples.lengths(rows)
+        mine = rank_slices(rows, self.world, self.rank, self.accumulation)
+        return [self.samples.batch(micro, frames, tokens) for micro in mine]
+
+
+class EvaluationSteps(Dataset):
+    """Item `step`: this rank's batch; every row once over all ranks, the same number of steps."""
+
+    def __init__(
+        self, samples: Samples, rows: np.ndarray, *, batch: int, world: int, rank: int
+    ) -> None:
+        batch = -(-batch // world) * world
+        order = evaluation_plan(len(rows), batch, samples.frames[rows])
+        self.samples, self.world, self.rank = samples, world, rank
+        self.batches = np.where(order >= 0, rows[order], -1)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        rows = self.batches[step]
+        frames, tokens = self.samples.lengths(rows)
+        [mine] = rank_slices(rows, self.world, self.rank)
+        return self.samples.batch(mine, frames, tokens)
+
+
+def loader(steps: Dataset, order: range, *, workers: int, pin: bool) -> DataLoader:
+    """Items of `steps` in the given order, read ahead by `workers` processes."""
+    return DataLoader(
+        steps,
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def targets(dataset: index.Dataset, view: View, kind: Literal["hard", "soft"]) -> np.ndarray:
+    """The distribution to learn, float32 [rows, C]: the hard label, or the annotators' votes.
+
+    A turn none of whose votes lies inside the label set keeps its hard label.
+    """
+    classes = len(view.label_set.classes)
+    result = np.zeros((len(dataset), classes), np.float32)
+    inside = view.labels >= 0
+    result[inside, view.labels[inside]] = 1
+    if kind == "soft":
+        for row, votes in enumerate(dataset.table["votes"].to_pylist()):
+            distribution, dropped = view.label_set.distribution(votes)
+            if inside[row] and dropped < 1:
+                result[row] = distribution
+    return result
+
+
+def training_rows(
+    dataset: index.Dataset, view: View, config: DataConfig, audio: bool
+) -> np.ndarray:
+    """The view's training rows that this model learns from.
+
+    A model that reads only text takes the clean rows: five copies of a line are one line.
+    """
+    variants = dataset.column("variant")[view.train]
+    wanted = ("clean", *config.variants) if audio else ("clean",)
+    return view.train[np.isin(variants, wanted)]
+
+
+CHUNK = 256  # rows whose sums are added first: the total is then the same on any number of ranks
+
+
+def feature_sums(
+    dataset: index.Dataset, member: str, rows: np.ndarray, *, world: int, rank: int
+) -> np.ndarray:
+    """Sums for `statistics_of`: float64 [chunks of this rank, 2F + 1] (x, x squared, frames)."""
+    reader = ShardReader(dataset, [member])
+    chunks = [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
+    width = None
+    sums = []
+    for chunk in chunks[rank::world]:
+        total: np.ndarray | None = None
+        for row in chunk.tolist():
+            try:
+                arrays = reader.read(row)
+            except DamagedSample:
+                continue  # training meets it again and decides by its policy
+            if member in arrays:
+                x_TF = arrays[member][:LONGEST].astype(np.float64)
+                part = np.concatenate((x_TF.sum(0), (x_TF**2).sum(0), [len(x_TF)]))
+                total = part if total is None else total + part
+        if total is not None:
+            width = len(total)
+        sums.append(total)
+    if width is None:
+        return np.zeros((len(sums), 1))
+    return np.stack([np.zeros(width) if s is None else s for s in sums])
+
+
+def statistics_of(sums: np.ndarray) -> Statistics:
+    """Mean and deviation from all ranks' sums in row order, float64 [chunks, 2F + 1].
+
+    Raises:
+        DataError: not one valid frame.
+    """
+    total = sums.sum(0)
+    frames, bins = int(total[-1]), (len(total) - 1) // 2
+    if frames == 0:
+        raise DataError("the training rows hold no audio frame; does this corpus have audio?")
+    mean = total[:bins] / frames
+    variance = total[bins:-1] / frames - mean**2
+    std = np.sqrt(np.maximum(variance, 1e-8))
+    return Statistics(mean.astype(np.float32), std.astype(np.float32), frames)

@@ -1,0 +1,134 @@
+"""Exact evaluation: every utterance of a part once, under any strategy, and its written record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from emo import metrics, runfiles
+from emo.config import ExperimentConfig
+from emo.data import EvaluationSteps, Samples, loader
+from emo.losses import emotion_loss
+from emo.runtime import Runtime
+from shards import atomic
+from shards.index import Dataset
+from shards.views import View
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of one part, in the order of `rows`: labels int [N], probabilities float64 [N, C]."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    loss: float
+    skipped: int
+
+
+@torch.no_grad()
+def predict_part(
+    runtime: Runtime,
+    model: nn.Module,
+    samples: Samples,
+    rows: np.ndarray,
+    config: ExperimentConfig,
+) -> Predictions:
+    """The model's class probabilities for `rows`; a collective, the result is on every rank.
+
+    Every rank does the same number of steps, filled up with invalid rows: under ZeRO-3 and FSDP a
+    forward pass is a collective. That no row is lost or doubled is asserted.
+    """
+    steps = EvaluationSteps(
+        samples, rows, batch=config.train.evaluation_batch, world=runtime.world, rank=runtime.rank
+    )
+    batches = loader(
+        steps,
+        range(len(steps)),
+        workers=config.data.workers,
+        pin=runtime.device.type == "cuda",
+    )
+    model.eval()
+    found, loss = [], torch.zeros((), dtype=torch.float64)
+    source = iter(batches)
+    for _ in range(len(steps)):
+        error: Exception | None = None
+        try:
+            batch = next(source)
+        except Exception as caught:  # a damaged sample, or a worker that died
+            error = caught
+        runtime.fail_together(error)
+        logits_BC = model(runtime.to_device(batch)).double().cpu()
+        loss += emotion_loss(logits_BC, batch["target"], batch["valid"])
+        table = torch.softmax(logits_BC, -1)
+        state = torch.stack([batch["row"], batch["valid"], batch["skipped"]], 1)
+        found.append(np.concatenate((state.double().numpy(), table.numpy()), 1))
+    every = runtime.gather(np.concatenate(found)).reshape(-1, found[0].shape[1])
+    [total_loss] = runtime.agree(float(loss))
+    skipped = int(every[:, 2].sum())
+    every = every[every[:, 1] == 1]
+    every = every[np.argsort(every[:, 0])]
+    seen = every[:, 0].astype(np.int64)
+    if len(seen) + skipped != len(rows) or len(np.unique(seen)) != len(seen):
+        raise AssertionError(
+            f"evaluation saw {len(seen)} rows ({len(np.unique(seen))} distinct, {skipped} skipped) "
+            f"of {len(rows)}"
+        )
+    return Predictions(
+        rows=seen,
+        labels=samples.labels[seen],
+        probabilities=every[:, 3:],
+        loss=total_loss / max(1, len(seen)),
+        skipped=skipped,
+    )
+
+
+def scores(predictions: Predictions, view: View) -> dict[str, float]:
+    """The numbers that selection and TensorBoard look at."""
+    full = metrics.evaluate(predictions.labels, predictions.probabilities, view.label_set.classes)
+    return {
+        "loss": predictions.loss,
+        "wa": full["wa"],
+        "ua": full["ua"],
+        "f1": full["weighted_f1"],
+    }
+
+
+def report(predictions: Predictions, view: View, dataset: Dataset) -> dict[str, Any]:
+    """Everything about one part for `metrics.json`, intervals by 10,000 bootstrap resamples."""
+    classes = view.label_set.classes
+    full = metrics.evaluate(predictions.labels, predictions.probabilities, classes)
+    predicted = predictions.probabilities.argmax(1)
+    full["interval_95"] = metrics.bootstrap(predictions.labels, predicted, len(classes))
+    full["loss"] = predictions.loss
+    full["skipped"] = predictions.skipped
+    return full
+
+
+def write_predictions(
+    run: Path, part: str, predictions: Predictions, dataset: Dataset, view: View
+) -> None:
+    """One line an utterance: its id, true class, and a probability for each class."""
+    names, classes = dataset.column("utterance"), view.label_set.classes
+    lines = []
+    for row, label, table in zip(
+        predictions.rows, predictions.labels, predictions.probabilities, strict=True
+    ):
+        line = {
+            "utterance": names[row],
+            "label": classes[label],
+            "probabilities": {c: round(float(p), 9) for c, p in zip(classes, table, strict=True)},
+        }
+        lines.append(json.dumps(line, ensure_ascii=False))
+    atomic.write(runfiles.predictions(run, part), ("\n".join(lines) + "\n").encode())
+
+
+def read_predictions(run: Path, part: str) -> list[dict[str, Any]]:
+    """The lines that `write_predictions` wrote."""
+    return [json.loads(line) for line in runfiles.predictions(run, part).read_text().splitlines()]

@@ -1,0 +1,362 @@
+"""What is put together before the first step: data, view, statistics, model, plan, run folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from emo import checkpoint, runfiles
+from emo.config import ExperimentConfig
+from emo.data import (
+    DataError,
+    Samples,
+    Statistics,
+    feature_sums,
+    statistics_of,
+    targets,
+    training_rows,
+)
+from emo.models.model import EmotionModel
+from emo.plan import Plan
+from emo.runtime import Runtime
+from shards import atomic, configfile
+from shards.configfile import ConfigError
+from shards.errors import UserError
+from shards.index import TOKENIZER, Dataset, open_dataset
+from shards.text import Tokens
+from shards.views import View, make_view
+
+# Settings that a resumed run may have changed: how fast and how long, not what is learnt.
+MAY_CHANGE = {
+    "run", "resume", "runtime", "data.shards", "data.workers", "data.damage", "data.max_skipped",
+    "train.epochs", "train.global_batch", "train.accumulation", "train.evaluation_batch",
+    "train.checkpoint_steps", "train.keep", "train.log_steps", "train.max_minutes",
+}  # fmt: skip
+
+
+class RunError(UserError):
+    """A run folder that cannot be used as asked."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything a run is made of, the same on every rank."""
+
+    config: ExperimentConfig
+    dataset: Dataset
+    view: View
+    rows: np.ndarray  # trained on, int64
+    samples: Samples
+    plan: Plan
+    model: EmotionModel
+    parameters: int  # trained
+
+    @classmethod
+    def build(cls, runtime: Runtime, config: ExperimentConfig) -> Experiment:
+        """Open the data, check that it is what the model wants, and build the model.
+
+        Raises:
+            UserError: shards made with another tokenizer or without the feature, a class without
+                training samples, an `init` run on another view.
+        """
+        dataset = open_dataset(config.data.shards)
+        tokens = open_tokens(dataset, config)
+        view = view_of(dataset, config)
+        rows = training_rows(dataset, view, config.data, audio=config.model.audio is not None)
+        statistics = _statistics(runtime, dataset, rows, config)
+        samples = Samples(
+            dataset,
+            config.inputs,
+            labels=view.labels,
+            targets=targets(dataset, view, config.data.targets),
+            statistics=statistics,
+            pad_token=tokens.pad if tokens else 0,
+            config=config.data,
+        )
+        torch.manual_seed(config.train.seed)  # the same first weights on every rank
+        model = EmotionModel(
+            config.model,
+            classes=len(view.label_set.classes),
+            features=len(statistics.mean) if statistics else 0,
+            vocabulary=tokens.size if tokens else 0,
+        )
+        for branch, run in config.init.items():
+            _check_same_view(run, view, dataset)
+            weights = checkpoint.read_weights(checkpoint.best(runfiles.checkpoints(run)))
+            model.load_branch(branch, weights)
+        plan = Plan(
+            config.data.plan,
+            units=len(rows),
+            global_batch=config.train.global_batch,
+            seed=config.train.seed,
+            dataset_hash=dataset.manifest.dataset_hash,
+            shards=dataset.column("shard")[rows],
+            lengths=samples.frames[rows] if config.model.audio else samples.tokens[rows],
+            labels=view.labels[rows],
+        )
+        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return cls(config, dataset, view, rows, samples, plan, model, parameters)
+
+    def facts(self) -> dict[str, Any]:
+        """What every result states beside its numbers."""
+        view = self.view
+        return {
+            "name": self.config.name,
+            "model": list(self.config.model.children()),
+            "protocol": view.name,
+            "view": view.digest,
+            "overlap": view.overlap,
+            "classes": list(view.label_set.classes),
+            "label_codes": dict(zip(view.label_set.classes, view.label_set.codes, strict=True)),
+            "counts": {p: len(r) for p, r in
+                       (("train", view.train), ("val", view.val), ("test", view.test))},
+            "dataset": {"folder": str(self.dataset.folder),
+                        "hash": self.dataset.manifest.dataset_hash},
+            "seed": self.config.train.seed,
+            "parameters": self.parameters,
+            "code": code_version(),
+        }  # fmt: skip
+
+
+def view_of(dataset: Dataset, config: ExperimentConfig) -> View:
+    """The protocol's parts as rows of `dataset`."""
+    names = ("utterance", "variant", "label", "speaker", "session", "dialogue", "text", "split")
+    return make_view(dataset.columns(*names), config.data.view)
+
+
+def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
+    """The dataset's tokenizer, if the model reads text; also checks that shards and model agree.
+
+    Raises:
+        DataError: lists every misfit between the shards and what the model reads.
+    """
+    problems = []
+    manifest, text = dataset.manifest, config.model.text
+    kinds = (manifest.features or {}).get("kinds", ())
+    if config.model.audio and config.data.audio not in kinds:
+        problems.append(
+            f"the audio branch reads {config.data.audio}, the shards hold "
+            f"{', '.join(kinds) or 'no audio feature'}: set data.audio or build with features.kinds"
+        )
+    tokens = None
+    if text and manifest.tokenizer is None:
+        problems.append("the text branch reads tokens, the shards hold none: build them with text")
+    elif text and manifest.tokenizer:
+        tokens = Tokens(dataset.folder / TOKENIZER, manifest.tokenizer["max_tokens"])
+        if text.encoder and Tokens(text.encoder, tokens.max_tokens).identity != tokens.identity:
+            problems.append(
+                f"the shards were tokenized by {manifest.tokenizer['source']}, the encoder "
+                f"{text.encoder} has another tokenizer: build shards with text.tokenizer="
+                f"{text.encoder}"
+            )
+    if problems:
+        raise DataError(f"{dataset.folder} does not fit the model:\n  " + "\n  ".join(problems))
+    return tokens
+
+
+@contextmanager
+def open_run(runtime: Runtime, config: ExperimentConfig) -> Iterator[Path | None]:
+    """Hold the run folder; yields the checkpoint to resume from, None for a fresh start.
+
+    Raises:
+        RunError: another process writes there, a run is there already, or it had other settings.
+    """
+    lock: int | None = None
+    found: Path | None = None
+
+    def enter() -> None:
+        nonlocal lock, found
+        if runtime.main:
+            with atomic.disk_errors(config.run):
+                config.run.mkdir(parents=True, exist_ok=True)
+            lock = _lock(config.run)
+            found = _resumable(config)
+            (config.run / runfiles.EXIT).unlink(missing_ok=True)
+
+    checkpoint.together(runtime, enter)
+    name = runtime.from_main(found.name if found else None)
+    try:
+        yield runfiles.checkpoints(config.run) / name if name else None
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def record(config: ExperimentConfig, experiment: Experiment, runtime: Runtime) -> None:
+    """Write what the run is: resolved config, statistics, facts, and the command to repeat it."""
+    run = config.run
+    atomic.write(run / runfiles.CONFIG, configfile.dump(config).encode())
+    if experiment.samples.statistics:
+        text = json.dumps(experiment.samples.statistics.to_json())
+        atomic.write(run / runfiles.STATISTICS, text.encode())
+    command = [
+        f"EMO_PROCESSES={config.runtime.processes}", "launch/train.sh", config.runtime.strategy,
+        str(run / runfiles.CONFIG), f"run={run}-again", "resume=never",
+    ]  # fmt: skip
+    if config.model.text and not (run / runfiles.TOKENIZER).is_dir():
+        shutil.copytree(experiment.dataset.folder / TOKENIZER, run / runfiles.TOKENIZER)
+    script = (
+        "#!/usr/bin/env bash\n# Repeats this run. Code: "
+        f"{code_version()}\n{' '.join(shlex.quote(c) for c in command)}\n"
+    )
+    atomic.write(run / runfiles.COMMAND, script.encode())
+    facts = experiment.facts() | {
+        "recipe": recipe(experiment),
+        "software": {"python": platform.python_version(), "torch": torch.__version__},
+        "machine": {"host": socket.gethostname(), "device": str(runtime.device),
+                    "processes": runtime.world, "strategy": config.runtime.strategy,
+                    "precision": config.runtime.precision},
+    }  # fmt: skip
+    atomic.write(run / runfiles.RECORD, (json.dumps(facts, indent=1) + "\n").encode())
+
+
+def recipe(experiment: Experiment) -> dict[str, Any]:
+    """How raw input became this model's input: all that prediction needs besides the weights."""
+    settings, statistics = experiment.dataset.manifest.settings, experiment.samples.statistics
+    return {
+        "description": experiment.model.describe(),
+        "audio": settings.get("audio"),
+        "features": settings.get("features"),
+        "kind": experiment.config.data.audio,
+        "frames": experiment.config.data.frames,
+        "statistics": statistics.to_json() if statistics else None,
+        "max_tokens": (experiment.dataset.manifest.tokenizer or {}).get("max_tokens"),
+    }
+
+
+def code_version() -> str:
+    """The commit of this checkout, with `+changes` where files differ from it."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (no git checkout)"
+
+
+def load_config(run: Path) -> ExperimentConfig:
+    """The resolved configuration of a run folder. Raises RunError if it is none."""
+    path = runfiles.config(run)
+    if not path.is_file():
+        raise RunError(f"{run} is no run folder: it has no {runfiles.CONFIG}")
+    return configfile.load(ExperimentConfig, path, [f"run={json.dumps(str(run))}"])
+
+
+def load_statistics(run: Path) -> Statistics | None:
+    """The feature statistics that a run was trained with; None for a model without audio."""
+    path = run / runfiles.STATISTICS
+    return Statistics.from_json(json.loads(path.read_text())) if path.is_file() else None
+
+
+def _statistics(
+    runtime: Runtime, dataset: Dataset, rows: np.ndarray, config: ExperimentConfig
+) -> Statistics | None:
+    if config.model.audio is None:
+        return None
+    if "audio" in config.init:  # the branch expects what it was trained on
+        return load_statistics(config.init["audio"])
+    mine = feature_sums(dataset, config.data.audio, rows, world=runtime.world, rank=runtime.rank)
+    # Ranks hold every world-th chunk; padded to one shape, gathered, and put back in row order.
+    [chunks] = runtime.agree(len(mine))
+    most = -(-int(chunks) // runtime.world)
+    width = int(runtime.gather(np.array([mine.shape[1] if len(mine) else 0])).max())
+    padded = np.zeros((most, width))
+    padded[: len(mine), : mine.shape[1]] = mine
+    every = runtime.gather(padded)
+    return statistics_of(every.transpose(1, 0, 2).reshape(-1, width))
+
+
+def _check_same_view(run: Path, view: View, dataset: Dataset) -> None:
+    path = run / runfiles.RECORD
+    if not path.is_file():
+        raise RunError(f"init: {run} is no run folder: it has no {runfiles.RECORD}")
+    facts = json.loads(path.read_text())
+    if facts["view"] != view.digest or facts["dataset"]["hash"] != dataset.manifest.dataset_hash:
+        raise RunError(
+            f"init: {run} was trained on other parts ({facts['protocol']}, dataset "
+            f"{facts['dataset']['hash'][:12]}) than this run ({view.name}, "
+            f"{dataset.manifest.dataset_hash[:12]}): its training turns could be test turns here. "
+            "Train the branch on the same data.shards and data.view"
+        )
+
+
+def _lock(run: Path) -> int:
+    handle = os.open(run / runfiles.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(handle, 200).decode(errors="replace").strip()
+        os.close(handle)
+        raise RunError(
+            f"{run} is being written by another process ({holder or 'unknown'}): wait for it, end "
+            "it, or name another folder with run="
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return handle
+
+
+def _resumable(config: ExperimentConfig) -> Path | None:
+    folder = runfiles.checkpoints(config.run)
+    present = runfiles.config(config.run).exists()
+    if config.resume == "never":
+        if present:
+            raise RunError(
+                f"{config.run} holds a run already: resume=auto goes on with it, run=FOLDER "
+                "starts another one"
+            )
+        return None
+    if present:
+        _check_unchanged(config)
+    path, passed_over = checkpoint.newest(folder)
+    for line in passed_over:
+        print(line, flush=True)
+    print(f"resuming from {path}" if path else "no checkpoint yet: from the start", flush=True)
+    return path
+
+
+def _check_unchanged(config: ExperimentConfig) -> None:
+    old = _flat(yaml.safe_load(runfiles.config(config.run).read_text()))
+    new = _flat(config.model_dump(mode="json"))
+    changed = [
+        f"{key}: was {old.get(key)!r}, now {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+        and not any(key == k or key.startswith(k + ".") for k in MAY_CHANGE)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{config.run} was started with other settings; a resumed run must keep them:\n  "
+            + "\n  ".join(changed)
+        )
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        result |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return result

@@ -1,0 +1,103 @@
+"""From a recording and a transcript to class probabilities, by the definitions of the shards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emo import checkpoint, runfiles
+from emo.data import LONGEST, Statistics
+from emo.experiment import RunError
+from emo.models.model import EmotionModel, rebuild
+from shards import audio, text
+from shards.audio import AudioConfig
+from shards.configfile import parse
+from shards.errors import UserError
+from shards.features import Extractor, FeatureConfig
+
+
+class CannotPredict(UserError):
+    """The input does not fit what the model reads."""
+
+
+class Predictor:
+    """A trained model with its preprocessing.
+
+    Args:
+        recipe: as `emo.experiment.recipe` wrote it.
+        tokenizer: a tokenizer folder; only read by models with text.
+    """
+
+    def __init__(
+        self, model: EmotionModel, classes: list[str], recipe: dict[str, Any], tokenizer: Path
+    ) -> None:
+        self.model, self.classes, self.recipe = model.eval(), classes, recipe
+        self.audio_config = self.extract = self.statistics = self.tokens = None
+        if "audio" in model.branches:
+            self.audio_config = parse(AudioConfig, recipe["audio"], "the run's audio settings")
+            features = parse(FeatureConfig, recipe["features"], "the run's feature settings")
+            self.extract = Extractor(features, self.audio_config.sample_rate)
+            self.statistics = Statistics.from_json(recipe["statistics"])
+        if "text" in model.branches:
+            self.tokens = text.Tokens(tokenizer, recipe["max_tokens"])
+
+    @classmethod
+    def from_run(cls, run: Path) -> Predictor:
+        """The best checkpoint of a run folder; the shards need not be there any more."""
+        path = run / runfiles.RECORD
+        if not path.is_file():
+            raise RunError(f"{run} is no run folder: it has no {runfiles.RECORD}")
+        facts = json.loads(path.read_text())
+        model = rebuild(facts["recipe"]["description"])
+        best = checkpoint.best(runfiles.checkpoints(run))
+        model.load_state_dict(checkpoint.read_weights(best))
+        return cls(model, facts["classes"], facts["recipe"], run / runfiles.TOKENIZER)
+
+    @torch.no_grad()
+    def predict(self, sound: Path | None, words: str | None) -> dict[str, float]:
+        """Probability by class name. Either input may be missing where the model reads both.
+
+        Features are rounded to float16 as in the shards, so that this equals evaluation.
+
+        Raises:
+            AudioError: the recording cannot be used.
+            CannotPredict: the model reads neither of the inputs, or nothing is left of the text.
+        """
+        batch: dict[str, Tensor] = {}
+        if sound is not None and self.extract is not None:
+            batch |= self._audio(sound)
+        if words is not None and self.tokens is not None:
+            batch |= self._text(words)
+        if not batch:
+            raise CannotPredict(
+                f"this model reads {' and '.join(self.model.branches)} only: give that as input"
+            )
+        probabilities = torch.softmax(self.model(batch).double(), -1)[0]
+        return dict(zip(self.classes, probabilities.tolist(), strict=True))
+
+    def _audio(self, sound: Path) -> dict[str, Tensor]:
+        assert self.extract is not None
+        assert self.audio_config is not None
+        assert self.statistics is not None
+        wave = audio.read(sound, self.audio_config)
+        x_TF = self.extract(wave)[self.recipe["kind"]].astype(np.float16)[:LONGEST]
+        frames = self.recipe["frames"] or len(x_TF)
+        x_TF = self.statistics.normalise(x_TF[:frames])
+        padded = np.zeros((1, frames, x_TF.shape[1]), np.float32)
+        padded[0, : len(x_TF)] = x_TF
+        mask = np.arange(frames)[None] < len(x_TF)
+        return {"audio": torch.from_numpy(padded), "audio_mask": torch.from_numpy(mask)}
+
+    def _text(self, words: str) -> dict[str, Tensor]:
+        assert self.tokens is not None
+        cleaned = text.clean(words)
+        if not cleaned:
+            raise CannotPredict(f"nothing is left of the text {words!r} after cleaning: give words")
+        ids, _ = self.tokens(cleaned)
+        tokens = torch.from_numpy(ids.astype(np.int64))[None]
+        return {"tokens": tokens, "token_mask": torch.ones_like(tokens, dtype=torch.bool)}

@@ -1,0 +1,34 @@
+"""The names of everything a run folder holds, in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CONFIG = "config.yaml"  # the resolved configuration, every default spelled out
+COMMAND = "command.sh"  # the one command that reproduces the run
+RECORD = "run.json"  # code commit, versions, machine, dataset hash, view
+LOG = "log.jsonl"  # one line an optimizer step that was logged, one an evaluation
+TENSORBOARD = "tensorboard"
+CHECKPOINTS = "checkpoints"
+TOKENIZER = "tokenizer"  # a copy of the dataset's
+STATISTICS = "statistics.json"  # mean and standard deviation per feature bin
+METRICS = "metrics.json"
+EXIT = "exit.json"  # how the last launch ended: reason, step, launch id
+LOCK = "lock"  # held while a launch writes here
+
+
+def predictions(run: Path, part: str) -> Path:
+    """One JSON line an utterance of `part` ("val" or "test")."""
+    return run / f"predictions-{part}.jsonl"
+
+
+def config(run: Path) -> Path:
+    return run / CONFIG
+
+
+def metrics(run: Path) -> Path:
+    return run / METRICS
+
+
+def checkpoints(run: Path) -> Path:
+    return run / CHECKPOINTS

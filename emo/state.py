@@ -1,0 +1,181 @@
+"""One canonical training state, whatever the strategy.
+
+Weights in full fp32 and the optimizer's moments, by parameter name. Written under DDP, ZeRO-1/2/3
+or FSDP2 with any number of processes, it is read under any other: elasticity needs no conversion,
+and nothing of it is pickled. The price is that rank 0 holds 12 bytes a parameter on the CPU while
+it saves (12 GB for a model of a billion parameters).
+
+Every function here is a collective: all ranks call it together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from emo.runtime import Runtime
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def bare(runtime: Runtime, model: nn.Module) -> nn.Module:
+    """The module inside the strategy's wrapper."""
+    return runtime.accelerator.unwrap_model(model, keep_torch_compile=False)
+
+
+def gather_weights(runtime: Runtime, model: nn.Module) -> dict[str, Tensor]:
+    """Full fp32 weights and buffers on the CPU, by name; on ranks other than 0 an empty dict."""
+    module = bare(runtime, model)
+    trained = dict(module.named_parameters())
+    result: dict[str, Tensor] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        full = _full_parameter(runtime, trained.get(name, tensor))
+        if runtime.main:
+            result[name] = full.detach().to("cpu", copy=True).contiguous()
+    return result
+
+
+def gather_moments(
+    runtime: Runtime, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Adam's moments as `<parameter>/exp_avg`, `/exp_avg_sq`, `/step`; empty on ranks above 0."""
+    result: dict[str, Tensor] = {}
+    steps = _step_counts(runtime, model, optimizer)
+    for name, parameter in _trainable(runtime, model):
+        if name not in steps:
+            continue  # no step was taken yet
+        for key in MOMENTS:
+            full = _full_moment(runtime, optimizer, parameter, key)
+            if runtime.main:
+                result[f"{name}/{key}"] = full.detach().to("cpu", copy=True).contiguous()
+        result[f"{name}/step"] = torch.tensor(steps[name])
+    return result if runtime.main else {}
+
+
+def scatter_weights(runtime: Runtime, model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Write full weights (every rank has them all) into the wrapped model."""
+    module = bare(runtime, model)
+    trained = dict(module.named_parameters())
+    with torch.no_grad():
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            _set_parameter(runtime, trained.get(name, tensor), weights[name])
+
+
+def scatter_moments(
+    runtime: Runtime,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    moments: dict[str, Tensor],
+) -> None:
+    """Write full moments (every rank has them all) into the wrapped optimizer."""
+    if not moments:
+        return
+    step = float(max(v for k, v in moments.items() if k.endswith("/step")))
+    if runtime.zero:
+        _create_zero_state(optimizer, step)
+    for name, parameter in _trainable(runtime, model):
+        if f"{name}/step" not in moments:
+            continue
+        if not runtime.zero:
+            state = _inner(optimizer).state[parameter]
+            state["step"] = moments[f"{name}/step"].clone().to(torch.float32)
+            for key in MOMENTS:
+                state[key] = _like(parameter, moments[f"{name}/{key}"])
+        else:
+            from deepspeed.utils import safe_set_full_optimizer_state
+
+            for key in MOMENTS:
+                value = moments[f"{name}/{key}"].to(runtime.device)
+                safe_set_full_optimizer_state(parameter, value, key)
+
+
+def _trainable(runtime: Runtime, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    for name, parameter in bare(runtime, model).named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter
+
+
+def _inner(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimizer inside accelerate's and DeepSpeed's wrappers."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+def _full_parameter(runtime: Runtime, tensor: Tensor) -> Tensor:
+    if isinstance(tensor, DTensor):
+        return tensor.full_tensor()
+    if not runtime.zero:
+        return tensor
+    from deepspeed.utils import safe_get_full_fp32_param
+    from deepspeed.zero import GatheredParameters
+
+    if tensor.requires_grad:
+        master = safe_get_full_fp32_param(tensor)
+        if master is not None:
+            return master
+    with GatheredParameters([tensor] if hasattr(tensor, "ds_id") else []):
+        full = tensor.detach().clone()
+    return full.float() if full.is_floating_point() else full
+
+
+def _set_parameter(runtime: Runtime, tensor: Tensor, value: Tensor) -> None:
+    if isinstance(tensor, DTensor):
+        tensor.copy_(_like(tensor, value))
+        return
+    if not runtime.zero:
+        tensor.copy_(value)
+        return
+    from deepspeed.utils import safe_set_full_fp32_param
+    from deepspeed.zero import GatheredParameters
+
+    with GatheredParameters([tensor] if hasattr(tensor, "ds_id") else [], modifier_rank=0):
+        tensor.data.copy_(value)
+    if tensor.requires_grad:
+        safe_set_full_fp32_param(tensor, value.to(runtime.device, torch.float32))
+
+
+def _full_moment(runtime: Runtime, optimizer: Any, parameter: nn.Parameter, key: str) -> Tensor:
+    if runtime.zero:
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        return safe_get_full_optimizer_state(parameter, key)
+    moment = _inner(optimizer).state[parameter][key]
+    return moment.full_tensor() if isinstance(moment, DTensor) else moment
+
+
+def _step_counts(runtime: Runtime, model: nn.Module, optimizer: Any) -> dict[str, float]:
+    state = _inner(optimizer).state
+    if runtime.zero:  # one count for each flat partition, all alike
+        counts = [float(s["step"]) for s in state.values() if "step" in s]
+        [count] = runtime.from_main(counts[:1]) or [None]
+        return {} if count is None else {name: count for name, _ in _trainable(runtime, model)}
+    return {
+        name: float(state[parameter]["step"])
+        for name, parameter in _trainable(runtime, model)
+        if "step" in state.get(parameter, {})
+    }
+
+
+def _create_zero_state(optimizer: Any, step: float) -> None:
+    """DeepSpeed makes Adam's state in its first step; a resumed run needs it before."""
+    adam = _inner(optimizer)
+    for group in adam.param_groups:
+        for flat in group["params"]:
+            count = torch.tensor(step, dtype=torch.float32)
+            adam.state[flat] = {"step": count} | {k: torch.zeros_like(flat) for k in MOMENTS}
+    zero = optimizer.optimizer  # DeepSpeed's, inside accelerate's wrapper
+    if hasattr(zero, "_link_all_hp_params"):  # stages 1 and 2 look moments up through the weights
+        zero._link_all_hp_params()
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value` on the parameter's device, dtype and sharding."""
+    value = value.to(parameter.device, parameter.dtype)
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+    return value.clone()

@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Train one experiment through `accelerate launch`.
+#
+#   launch/train.sh STRATEGY CONFIG [key=value ...] [--dry-run]
+#
+# STRATEGY   cpu, gpu (DDP), zero1, zero2, zero3 (DeepSpeed) or fsdp (FSDP2)
+# --dry-run  print the command and run nothing
+#
+# Environment, for machines that differ from the default of one node with all its GPUs (or two CPU
+# processes where there is none):
+#   EMO_PROCESSES     processes on each node
+#   EMO_NODES         number of nodes (1); then also EMO_NODE_RANK, EMO_MAIN_ADDRESS, EMO_MAIN_PORT
+#   EMO_GRACE         seconds a preempted run has to save before it is killed (120)
+#
+# Exit code: 0 trained to the end; 75 stopped early with a checkpoint (run again with resume=auto);
+# 2 something the user can mend; 1 any other failure.
+set -euo pipefail
+
+usage() { sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+fail() { echo "error: $1" >&2; exit 2; }
+
+home=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+[[ ${1:-} == -h || ${1:-} == --help ]] && { usage; exit 0; }
+[[ $# -ge 2 ]] || { usage >&2; exit 2; }
+strategy=$1 config=$2
+shift 2
+[[ $strategy =~ ^(cpu|gpu|zero1|zero2|zero3|fsdp)$ ]] ||
+  fail "unknown strategy '$strategy': use cpu, gpu, zero1, zero2, zero3 or fsdp"
+[[ -f $config ]] || fail "there is no configuration $config"
+
+dry_run=false overrides=()
+for argument in "$@"; do
+  if [[ $argument == --dry-run ]]; then dry_run=true; else overrides+=("$argument"); fi
+done
+
+PATH=$home/.venv/bin:$PATH
+export PATH
+command -v accelerate >/dev/null || fail "accelerate is not installed: run 'make venv' first"
+
+gpus=0
+if [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
+  [[ -n $CUDA_VISIBLE_DEVICES ]] && gpus=$(tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l)
+elif command -v nvidia-smi >/dev/null; then
+  gpus=$(nvidia-smi -L 2>/dev/null | wc -l)
+fi
+if [[ $strategy == cpu || $gpus -eq 0 ]]; then
+  on_cpu=true processes=${EMO_PROCESSES:-2}
+else
+  on_cpu=false processes=${EMO_PROCESSES:-$gpus}
+fi
+nodes=${EMO_NODES:-1}
+
+settings=()
+if $on_cpu; then
+  # ZeRO on the CPU must not be told of the CPU by accelerate: it would become plain DDP.
+  if [[ $strategy == zero* ]]; then settings+=(DS_ACCELERATOR=cpu); else settings+=(ACCELERATE_USE_CPU=true); fi
+  threads=$(($(nproc) / processes))
+  settings+=("OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}")
+fi
+
+command=(
+  accelerate launch --config_file "$home/launch/accelerate/$strategy.yaml"
+  --num_machines "$nodes" --num_processes $((nodes * processes))
+)
+if ((nodes > 1)); then
+  command+=(
+    --machine_rank "${EMO_NODE_RANK:?set EMO_NODE_RANK, 0 to EMO_NODES - 1}"
+    --main_process_ip "${EMO_MAIN_ADDRESS:?set EMO_MAIN_ADDRESS to the first node}"
+    --main_process_port "${EMO_MAIN_PORT:?set EMO_MAIN_PORT to a free port of the first node}"
+  )
+else
+  command+=(--main_process_port "${EMO_MAIN_PORT:-0}") # 0: any free port
+fi
+command+=(
+  -m emo train "$config" "runtime.strategy=$strategy" "runtime.processes=$((nodes * processes))"
+  "${overrides[@]}"
+)
+
+if $dry_run; then
+  echo "env ${settings[*]} ${command[*]}"
+  exit 0
+fi
+
+# The ranks say how they ended in a file of this launch: `accelerate launch` turns every code into 1.
+EMO_EXIT_FILE=$(mktemp -t emo-exit.XXXXXX)
+export EMO_EXIT_FILE
+trap 'rm -f "$EMO_EXIT_FILE"' EXIT
+
+# The launcher runs in a process group of its own, so that everything in it can be ended at once.
+set -m
+env "${settings[@]}" "${command[@]}" </dev/null &
+launcher=$!
+set +m
+
+end_all() { kill -KILL -- "-$launcher" 2>/dev/null || true; }
+# shellcheck disable=SC2329 # called by the traps
+forward() { # to the ranks alone: the launcher would kill them 30 s after hearing it
+  [[ -z $guard ]] || { end_all; return; } # asked twice
+  echo "stopping: the run saves a checkpoint first (once more to kill it)" >&2
+  pkill -TERM -P "$launcher" 2>/dev/null || true
+  { sleep "${EMO_GRACE:-120}" && end_all; } >/dev/null 2>&1 &
+  guard=$!
+}
+guard=
+trap forward TERM USR1 INT
+
+code=0
+while :; do
+  wait "$launcher" && code=0 || code=$?
+  kill -0 "$launcher" 2>/dev/null || break # a trapped signal also ends `wait`
+done
+[[ -n $guard ]] && kill -- "$guard" 2>/dev/null
+end_all # a rank that outlived its launcher
+
+said=$(<"$EMO_EXIT_FILE")
+[[ -n $said && $said != 0 ]] && code=$said
+exit "$code"
