@@ -27,14 +27,14 @@ def evaluate(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]
     Raises:
         ValueError: nothing to evaluate, shapes that do not fit, a label out of range, a NaN.
     """
-    labels, probabilities = _checked(labels, probabilities, len(classes))
-    table = confusion(labels, probabilities.argmax(axis=1), len(classes))
+    rows, table_NC = _checked(labels, probabilities, len(classes))
+    table = confusion(rows, table_NC.argmax(axis=1), len(classes))
     scores = _scores(table)
     return {
-        "n": len(labels),
+        "n": len(rows),
         "labels": list(classes),
         **{name: float(scores[name]) for name in HEADLINES},
-        "ece": expected_calibration_error(labels, probabilities),
+        "ece": expected_calibration_error(rows, table_NC),
         "classes": {
             name: {
                 "precision": float(scores["precision"][index]),
@@ -69,26 +69,28 @@ def bootstrap(
     groups are. All three metrics depend on the confusion matrix alone, so a resample is one
     multinomial draw over its cells (or over the groups, whose matrices are summed).
     """
-    labels, predicted = np.asarray(labels, np.int64), np.asarray(predicted, np.int64)
-    if not len(labels):
+    truth, guess = np.asarray(labels, np.int64), np.asarray(predicted, np.int64)
+    if not len(truth):
         raise ValueError("nothing to resample")
     rng = np.random.default_rng(seed)
+    drawn: NDArray[Any]
     if groups is None:
-        cells = confusion(labels, predicted, classes).ravel()
-        drawn = rng.multinomial(len(labels), cells / len(labels), size=resamples)
+        cells = confusion(truth, guess, classes).ravel()
+        drawn = rng.multinomial(len(truth), cells / len(truth), size=resamples)
     else:
         _, group = np.unique(np.asarray(groups), return_inverse=True)
         count = int(group.max()) + 1
         per_group = np.zeros((count, classes * classes))
-        np.add.at(per_group, (group, labels * classes + predicted), 1)
+        np.add.at(per_group, (group, truth * classes + guess), 1)
         times = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
         drawn = times @ per_group
     scores = _scores(drawn.reshape(resamples, classes, classes))
     tail = (1 - level) / 2
-    return {
-        name: tuple(float(x) for x in np.quantile(scores[name], (tail, 1 - tail)))  # type: ignore[misc]
-        for name in HEADLINES
-    }
+    low, high = (
+        {name: float(np.quantile(scores[name], place)) for name in HEADLINES}
+        for place in (tail, 1 - tail)
+    )
+    return {name: (low[name], high[name]) for name in HEADLINES}
 
 
 def paired_difference(
@@ -99,10 +101,10 @@ def paired_difference(
     Returns `difference`, `se` (its standard error, from the rows' paired differences, or from their
     sums over `groups` if rows of a group are not independent) and `interval` (95 %, normal).
     """
-    labels, a, b = (np.asarray(x, np.int64) for x in (labels, a, b))
-    if not len(labels) == len(a) == len(b) or not len(labels):
-        raise ValueError(f"need equally many rows, got {len(labels)}, {len(a)} and {len(b)}")
-    delta = (a == labels).astype(float) - (b == labels)
+    truth, first, second = (np.asarray(x, np.int64) for x in (labels, a, b))
+    if not len(truth) == len(first) == len(second) or not len(truth):
+        raise ValueError(f"need equally many rows: {len(truth)}, {len(first)}, {len(second)}")
+    delta = (first == truth).astype(float) - (second == truth)
     difference = float(delta.mean())
     residual = delta - difference
     if groups is not None:
@@ -110,7 +112,7 @@ def paired_difference(
         residual = np.bincount(group, weights=residual)
     units = len(residual)
     spread = units / (units - 1) * np.sum(residual**2) if units > 1 else np.inf
-    se = float(np.sqrt(spread) / len(labels))
+    se = float(np.sqrt(spread) / len(truth))
     return {
         "difference": difference,
         "se": se,
@@ -122,9 +124,9 @@ def expected_calibration_error(
     labels: ArrayLike, probabilities: ArrayLike, bins: int = 15
 ) -> float:
     """Mean distance of confidence and accuracy over equally wide bins of confidence (Guo 2017)."""
-    probabilities = np.asarray(probabilities, float)
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == np.asarray(labels)
+    table = np.asarray(probabilities, float)
+    confidence = table.max(axis=1)
+    right = table.argmax(axis=1) == np.asarray(labels)
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gap = np.bincount(place, weights=confidence - right, minlength=bins)
     return float(np.abs(gap).sum() / len(confidence))
@@ -135,12 +137,12 @@ def jensen_shannon(p: ArrayLike, q: ArrayLike) -> NDArray[np.float64]:
 
     Rows without any mass (no annotator's vote lies in the label set) give NaN: leave them out.
     """
-    p, q = np.asarray(p, float), np.asarray(q, float)
+    pair = [np.asarray(x, float) for x in (p, q)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
-        middle = (p + q) / 2
-        terms = [np.where(x == 0, 0.0, x * np.log2(x / middle)).sum(axis=1) for x in (p, q)]
-    return (terms[0] + terms[1]) / 2
+        pair = [x / x.sum(axis=1, keepdims=True) for x in pair]
+        middle = (pair[0] + pair[1]) / 2
+        terms = [np.where(x == 0, 0.0, x * np.log2(x / middle)).sum(axis=1) for x in pair]
+    return np.asarray((terms[0] + terms[1]) / 2)
 
 
 def _scores(table: NDArray[Any]) -> dict[str, NDArray[np.float64]]:

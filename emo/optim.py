@@ -44,8 +44,8 @@ class GroupConfig(Config):
 class OptimConfig(Config):
     """Adam (weight decay as L2 in the gradient, the paper's) or AdamW (decoupled decay).
 
-    `warmup_steps` or `warmup_fraction` of all steps rise linearly to `lr`; then `schedule` leads to
-    `final` times `lr` at the last step. `clip` bounds the norm of the whole gradient; None is off.
+    `warmup_steps` or `warmup_fraction` of all steps rise linearly to `lr`; then `schedule` falls to
+    `final` times `lr`, which the step after the last would have. `clip` bounds the norm of the whole gradient; None is off.
     `decay_vectors` False spares biases and norms from weight decay.
     """
 
@@ -90,8 +90,7 @@ def learning_rate_factor(step: int, total: int, config: OptimConfig) -> float:
         return (step + 1) / warmup
     if config.schedule == "constant":
         return 1.0
-    progress = (step - warmup) / max(1, total - 1 - warmup)
-    progress = min(1.0, progress)
+    progress = (step - warmup) / (total - warmup)
     if config.schedule == "linear":
         shape = 1.0 - progress
     else:

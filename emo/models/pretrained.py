@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from emo.models.branch import ModelError
@@ -44,7 +45,7 @@ def load_encoder(name: str, setting: str) -> Any:
                 ignore_mismatched_sizes=True,  # so that they come as a list; refused just below
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{setting}: cannot load {name!r}: {reason[0]}") from error
 
