@@ -122,7 +122,7 @@ def test_half_precision_weights_take_single_precision_input():
 
 def test_five_convolutions_and_two_linear_layers_by_default():
     """The paper's section 5.2."""
-    layers = [module for module in AudioBranch(AudioBranchConfig(), 5, 64).modules()]
+    layers = list(AudioBranch(AudioBranchConfig(), 5, 64).modules())
     assert sum(isinstance(layer, nn.Conv2d) for layer in layers) == 5
     assert sum(isinstance(layer, nn.Linear) for layer in layers) == 2
     assert not any("Norm" in type(layer).__name__ for layer in layers)

@@ -67,7 +67,9 @@ def test_the_weights_are_the_checkpoints(checkpoints, name, lines):
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_padding_changes_nothing(checkpoints, name, pooling, lines):
     tokens, mask = lines
-    model = small(pooling=pooling) if name == "small" else loaded(checkpoints[name], pooling=pooling)
+    model = (
+        small(pooling=pooling) if name == "small" else loaded(checkpoints[name], pooling=pooling)
+    )
     expected = model(tokens, mask).logits_BC
     for row, length in enumerate(mask.sum(1).tolist()):
         alone = model(tokens[row : row + 1, :length], mask[row : row + 1, :length]).logits_BC
