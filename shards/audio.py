@@ -152,9 +152,10 @@ def _missing(file: BinaryIO, size: int) -> str:
     if head[:4] == b"OggS":
         file.seek(max(0, size - 0x10000))  # a page is shorter than 64 KiB
         tail = file.read()
-        page = tail.rfind(b"OggS")
-        last = page >= 0 and len(tail) > page + 5 and bool(tail[page + 5] & 4)
-        return "" if last else "the page that ends the stream is not there"
+        page = tail[max(0, tail.rfind(b"OggS")) :]
+        lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
+        ends = len(page) > 26 and page[5] & 4 and len(page) >= 27 + page[26] + sum(lengths)
+        return "" if ends else "the stream's last page is cut or not there"
     return ""
 
 
