@@ -230,19 +230,20 @@ def read_truth(path: Path) -> Truth:
             votes_given_emotion=np.array(header["votes_given_emotion"], dtype=np.float64),
             annotators=int(header["annotators"]),
         )
-        number = 1
-        turns = []
-        for number, line in _lines(path):
-            turns.append(_turn(json.loads(line), len(process.emotions)))
     except (KeyError, TypeError, ValueError) as error:
-        where = path if isinstance(error, TruthError) else f"{path}:{number}"
-        raise TruthError(f"{where}: damaged: {error!r}; write the corpus anew") from None
-    return Truth(header, process, tuple(turns))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+        raise TruthError(f"{path}:1: damaged: {error!r}; write the corpus anew") from None
+    turns = []
     with path.open(encoding="utf-8") as file:
-        yield from itertools.islice(enumerate(file, start=1), 1, None)
+        for number, line in enumerate(file, start=1):
+            if number == 1:
+                continue
+            try:
+                turns.append(_turn(json.loads(line), len(process.emotions)))
+            except (KeyError, TypeError, ValueError) as error:
+                raise TruthError(
+                    f"{path}:{number}: damaged: {error!r}; write the corpus anew"
+                ) from None
+    return Truth(header, process, tuple(turns))
 
 
 def _turn(record: dict[str, Any], emotions: int) -> TrueTurn:
