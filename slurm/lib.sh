@@ -1,0 +1,143 @@
+# shellcheck shell=bash
+# What the job scripts share: run a command on every node of the job, and decide what its end means.
+#
+#   exit 0                         done
+#   75 on any node                 saved before a preemption or time limit -> requeue
+#   killed by a signal             step or node was killed                 -> requeue
+#   any other, and a node is dead  the survivors' errors are its echo      -> requeue
+#   any other, all nodes alive     a real error                            -> fail, no requeue
+#
+# A requeue is refused after SITE_MAX_RESTARTS starts, or SITE_MAX_STALLS starts in a row that
+# brought no new checkpoint.
+#
+# Sourced in the repository's root. The caller may define `progress`, which prints a number or name
+# that changes as the job gets on.
+
+SAVED=75                            # launch/train.sh: stopped by a signal, everything is saved
+
+# shellcheck source=slurm/site.sh
+source "${EMO_SITE:-slurm/site.sh}"
+
+usage() {                           # usage TEXT: refuse the script's arguments
+    echo "usage: $1" >&2
+    exit 2
+}
+
+# begin STAGE: open the job's record and refuse a start too many.
+begin() {
+    local job=$SLURM_JOB_ID
+    if [[ -n ${SLURM_ARRAY_JOB_ID:-} ]]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
+    RESTARTS=${SLURM_RESTART_COUNT:-0}
+    export EMO_JOB="${EMO_CHAIN:-$SITE_RUNS}/jobs/${EMO_STAGE:-$1}-$job"
+    mkdir -p "$EMO_JOB"
+    record running "on $SLURM_JOB_NODELIST"
+    if ! may_start "$RESTARTS"; then exit 1; fi
+    progress >>"$EMO_JOB/progress"
+    trap pass_on USR1 TERM
+}
+
+progress() { echo "start $RESTARTS"; } # the default: every start counts as progress
+
+# record STATE DETAIL: one line of the job's history, for slurm/status.sh and for the log.
+record() {
+    local line
+    line="$(date +%Y-%m-%dT%H:%M:%S) $1 $2"
+    echo "$line" >>"$EMO_JOB/history"
+    echo "== $line (start $((RESTARTS + 1)))"
+}
+
+# may_start COUNT: whether a start with COUNT restarts before it is within the limits.
+may_start() {
+    if (($1 > SITE_MAX_RESTARTS)); then
+        record failed "gave up after $SITE_MAX_RESTARTS restarts (SITE_MAX_RESTARTS)"
+        return 1
+    fi
+    local now stalls=0 line
+    now=$(progress)
+    if [[ -f $EMO_JOB/progress ]]; then
+        while read -r line; do      # counts the newest starts that all began where we are now
+            if [[ $line == "$now" ]]; then stalls=$((stalls + 1)); else stalls=0; fi
+        done <"$EMO_JOB/progress"
+    fi
+    if ((stalls >= SITE_MAX_STALLS)); then
+        record failed "$stalls starts in a row made no progress ($now; SITE_MAX_STALLS)"
+        return 1
+    fi
+}
+
+# The scheduler's warning becomes a SIGTERM for launch/train.sh on every node (slurm/step.sh does
+# the last bit). Where the scheduler has sent SIGTERM to the steps itself, this adds nothing.
+pass_on() {
+    INTERRUPTED=1
+    echo "== $(date +%Y-%m-%dT%H:%M:%S) signal received: the steps are told to save and stop"
+    scancel --signal=USR1 "$SLURM_JOB_ID" || true
+}
+
+# on_every_node COMMAND...: run it once a node. Returns if it succeeds; else ends the job as above.
+on_every_node() {
+    local code step nodes label=()
+    rm -f "$EMO_JOB"/exit.*
+    mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+    EMO_MAIN_ADDRESS=$(node_address "${nodes[0]}")
+    # One port a job and start: two jobs may share a node, and an earlier start may linger.
+    EMO_MAIN_PORT=$((20000 + (SLURM_JOB_ID * 41 + RESTARTS) % 10000))
+    export EMO_MAIN_ADDRESS EMO_MAIN_PORT EMO_NODES=$SLURM_JOB_NUM_NODES
+    if ((SLURM_JOB_NUM_NODES > 1)); then label=(--label); fi # each line begins with its node
+    srun --mpi=none --kill-on-bad-exit=1 --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
+        --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "${label[@]}" bash slurm/step.sh "$@" &
+    step=$!
+    while :; do                     # a trapped signal ends `wait` early
+        INTERRUPTED=0 code=0
+        wait "$step" || code=$?
+        if ((!INTERRUPTED)); then break; fi
+    done
+    if ((code != 0)); then decide "$code"; fi
+}
+
+# node_address NODE: the address at which SLURM itself reaches it; node names need not resolve.
+node_address() {
+    local found
+    found=$(scontrol --oneliner show node "$1" | grep -o ' NodeAddr=[^ ]*' | cut -d= -f2) || true
+    echo "${found:-$1}"
+}
+
+# decide CODE: the step ended with CODE, not 0. srun reports the largest of the nodes' exit codes, in
+# which those that it killed after the first failure hide the cause; slurm/step.sh writes each down.
+decide() {
+    local code=$1 file node_code error=0 saved=0
+    for file in "$EMO_JOB"/exit.*; do
+        if [[ ! -f $file ]]; then continue; fi
+        node_code=$(<"$file")
+        if ((node_code == SAVED)); then saved=1; fi
+        if ((node_code != 0 && node_code != SAVED && node_code < 128)); then error=$node_code; fi
+    done
+    if ((saved || code == SAVED)); then requeue "saved"; fi
+    if ((error == 0 && code < 128)); then error=$code; fi
+    if ((error == 0)); then requeue "a step was killed (exit $code)"; fi
+    if ! nodes_answer; then requeue "a node stopped answering (exit $error)"; fi
+    record failed "exit $error"
+    exit "$error"
+}
+
+# nodes_answer: whether a step can still be started on every node of the job.
+nodes_answer() {
+    timeout 60 srun --mpi=none --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 true
+}
+
+# requeue WHY: start this job again, if it may be; never returns.
+requeue() {
+    local state
+    state=$(scontrol --oneliner show job "$SLURM_JOB_ID" | grep -o ' JobState=[A-Z_]*') || true
+    if [[ $state == *CANCELLED ]]; then # `scontrol requeue` would bring it back to life
+        record cancelled "$1"
+        exit 1
+    fi
+    if ! may_start $((RESTARTS + 1)); then exit 1; fi
+    record requeued "$1, at $(progress)"
+    # It fails where the scheduler has requeued the job already: the state says which it was.
+    if ! scontrol requeue "$SLURM_JOB_ID" && [[ $state == *RUNNING ]]; then
+        record failed "the scheduler refused to requeue the job ($1)"
+        exit 1
+    fi
+    exit "$SAVED"
+}

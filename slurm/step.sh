@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# One node's part of a job: `srun` runs this once on each node, so that SLURM_NODEID is the node's.
+# usage (inside srun): slurm/step.sh COMMAND...
+set -euo pipefail
+
+# shellcheck source=slurm/site.sh
+source "${EMO_SITE:-slurm/site.sh}"
+set +u                              # activation scripts of conda and modules use unset variables
+site_activate
+set -u
+if [[ -n $SITE_SCRATCH ]]; then export TMPDIR="$SITE_SCRATCH"; fi
+
+export EMO_NODE_RANK=$SLURM_NODEID
+processes=$SITE_PROCESSES_PER_NODE
+if [[ -z $processes ]]; then processes=$((SITE_GPUS_PER_NODE > 0 ? SITE_GPUS_PER_NODE : 1)); fi
+export EMO_PROCESSES=$processes
+
+# SLURM signals every process of a step. USR1, which would kill launcher and ranks, is for this
+# shell alone: it means "save and stop", and the command hears it as SIGTERM. A SIGTERM from SLURM
+# has reached the command itself.
+trap 'interrupted=1; kill -TERM "$child" 2>/dev/null || true' USR1
+trap 'interrupted=1' TERM
+(
+    trap '' USR1
+    trap - TERM
+    exec "${SITE_RUN_IN[@]}" "$@"
+) &
+child=$!
+while :; do
+    interrupted=0 code=0
+    wait "$child" || code=$?
+    if ((!interrupted)); then break; fi
+done
+echo "$code" >"$EMO_JOB/exit.$SLURM_NODEID"
+exit "$code"
