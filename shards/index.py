@@ -24,7 +24,8 @@ from shards.schema import SCHEMA_VERSION
 from shards.sidecar import MEMBERS, shard_name
 
 MANIFEST, INDEX, BUILD = "manifest.json", "index.parquet", "build.json"
-REJECTED, TRUTH, TOKENIZER, CONFIG = "rejected.jsonl", "truth.jsonl", "tokenizer", "config.yaml"
+REJECTED, FLAGGED, TRUTH = "rejected.jsonl", "flagged.jsonl", "truth.jsonl"
+TOKENIZER, CONFIG = "tokenizer", "config.yaml"
 
 _TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
 # One column for each key of `schema.metadata`, then where the sample lies and how it was labelled.
@@ -78,6 +79,7 @@ class Summary(Config):
     variants: dict[str, int]
     hours: float  # of clean audio
     rejected: dict[str, int]  # turns by kind of reason
+    flagged: dict[str, int]  # turns that were kept, by what is odd about them
     bytes: int  # of all shards
     snr: dict[str, int]  # turns by bin of 5 dB: "15" is [15, 20); "unknown" without an estimate
 
@@ -87,8 +89,8 @@ class Manifest(Config):
 
     `build` is the digest of `settings` (everything that decides the bytes of the shards);
     `dataset_hash` names the content: equal hashes mean equal samples and labels.
-    `tokenizer` is None where no sample has tokens, else its `source`, `size` and the `sha256` over
-    the files in the dataset's own copy of it.
+    `tokenizer` is None where no sample has tokens, else `vocabulary.tokenizer_facts` of the copy in
+    the dataset's folder, and `max_tokens`. `features` is the `FeatureConfig` and `sample_rate`.
     """
 
     schema_version: int

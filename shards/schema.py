@@ -29,6 +29,13 @@ NO_MAJORITY = "xxx"
 CLEAN = "clean"
 VARIANTS = (CLEAN, "noise", "pitch", "stretch", "shift")  # the paper's four, beside the clean one
 
+# Of the arrays as they are written; computing is done in float32.
+DTYPES: dict[str, np.dtype] = {
+    "logmel": np.dtype("<f2"),
+    "mfcc": np.dtype("<f2"),
+    "tokens": np.dtype("<i4"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:

@@ -44,8 +44,8 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """A turn that the corpus has and the shards have not, and why.
+class Remark:
+    """Something to be told about a turn.
 
     `kind` is a short class of reasons ("silent", "empty text") to count by; `source` says where
     the turn comes from.
@@ -55,6 +55,18 @@ class Rejection:
     kind: str
     reason: str
     source: str
+
+
+class Rejection(Remark):
+    """Why the shards have not a turn that the corpus has."""
+
+    __slots__ = ()
+
+
+class Flag(Remark):
+    """Why somebody may want to look at a turn that was kept."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,7 @@ class Sidecar:
     sha256: str
     entries: tuple[Entry, ...]
     rejected: tuple[Rejection, ...]
+    flagged: tuple[Flag, ...]
 
 
 def shard_name(number: int) -> str:
@@ -105,6 +118,7 @@ def save(folder: Path, sidecar: Sidecar) -> None:
             for entry in sidecar.entries
         ],
         "rejected": [asdict(rejection) for rejection in sidecar.rejected],
+        "flagged": [asdict(flag) for flag in sidecar.flagged],
     }
     content["digest"] = digest(content)
     atomic.write(sidecar_path(folder, sidecar.shard), json.dumps(content).encode())
@@ -155,4 +169,5 @@ def _parse(number: int, content: Mapping[str, Any]) -> Sidecar:
             for sample in content["samples"]
         ),
         rejected=tuple(Rejection(**rejection) for rejection in content["rejected"]),
+        flagged=tuple(Flag(**flag) for flag in content["flagged"]),
     )

@@ -21,15 +21,12 @@ from webdataset.writer import TarWriter
 
 from shards import atomic
 from shards.errors import UserError
-from shards.schema import Sample
-from shards.sidecar import MEMBERS, Entry, Place, Rejection, Sidecar, save, shard_name
+from shards.schema import DTYPES, Sample
+from shards.sidecar import MEMBERS, Entry, Flag, Place, Rejection, Sidecar, save, shard_name
 
 OWNER = "emo"  # a fixed name in every tar header: who ran the build is no part of the data
-DTYPES: dict[str, np.dtype] = {
-    "logmel": np.dtype("<f2"),
-    "mfcc": np.dtype("<f2"),
-    "tokens": np.dtype("<i4"),
-}
+
+Item = Sample | Rejection | Flag  # what the job makes of a turn
 
 
 class WriteCheckFailed(UserError):
@@ -60,7 +57,7 @@ def encode(sample: Sample) -> dict[str, bytes]:
 
 
 def write_shard(
-    folder: Path, number: int, build: str, utterances: int, items: Iterable[Sample | Rejection]
+    folder: Path, number: int, build: str, utterances: int, items: Iterable[Item]
 ) -> Sidecar:
     """Write and commit shard `number` of `folder`; return its sidecar.
 
@@ -75,9 +72,12 @@ def write_shard(
     draft = atomic.temporary(path)
     samples: list[tuple[Sample, dict[str, bytes]]] = []
     rejected: list[Rejection] = []
+    flagged: list[Flag] = []
     for item in items:  # all the computing comes before the file: no draft lies about for long
         if isinstance(item, Rejection):
             rejected.append(item)
+        elif isinstance(item, Flag):
+            flagged.append(item)
         else:
             samples.append((Sample(item.key, item.meta), encode(item)))
     try:
@@ -93,6 +93,7 @@ def write_shard(
             sha256=hashlib.sha256(data).hexdigest(),
             entries=tuple(Entry(one.key, one.meta, places[one.key]) for one, _ in samples),
             rejected=tuple(rejected),
+            flagged=tuple(flagged),
         )
         with atomic.disk_errors(path):
             atomic.commit(draft, path)
@@ -104,9 +105,7 @@ def write_shard(
 
 def _write_tar(draft: Path, samples: list[tuple[Sample, dict[str, bytes]]]) -> None:
     with open(draft, "wb") as file:
-        tar = TarWriter(
-            file, user=OWNER, group=OWNER, encoder=False, mtime=0, format=tarfile.PAX_FORMAT
-        )
+        tar = TarWriter(file, user=OWNER, group=OWNER, encoder=False, mtime=0, format="PAX_FORMAT")
         for sample, members in samples:
             tar.write({"__key__": sample.key, **members})
         tar.close()

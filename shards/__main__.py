@@ -1,0 +1,178 @@
+"""The command line of the preprocessing job: `emo-shards`, or `python -m shards`.
+
+Every command imports what it needs when it runs: `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from shards.errors import UserError, run_command_line
+
+BUILD_HELP = """\
+Makes every shard of CONFIG that is not there yet and publishes the dataset. Stopped at any moment,
+the same command goes on where it was. After the configuration file, in any order:
+
+  task=K tasks=N   make only the shards of array task K of N (from 0); `emo-shards merge` ends it
+  workers=W        processes; by default one for each core that may be used
+  check=deep       re-read what is there, and rewrite what is broken (check=quick: by its size)
+  part.key=value   override a value of the configuration
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (by default the process' own); return the exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    return run_command_line(lambda: command(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="emo-shards", description="Turn a corpus of emotional speech into WebDataset shards."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int], summary: str, more: str = ""
+    ) -> argparse.ArgumentParser:
+        raw = argparse.RawDescriptionHelpFormatter
+        one = commands.add_parser(
+            name, help=summary, description=more or summary, formatter_class=raw
+        )
+        one.set_defaults(command=command)
+        return one
+
+    one = add("build", _build, "make the shards of a configuration", BUILD_HELP)
+    one.add_argument("config", type=Path, metavar="CONFIG", help="YAML file, as in configs/shards")
+    one.add_argument("settings", nargs="*", metavar="key=value")
+    one = add("merge", _merge, "publish a dataset whose shards were made by array tasks")
+    one.add_argument("config", type=Path, metavar="CONFIG")
+    one.add_argument("settings", nargs="*", metavar="key=value", help="tasks=N, and as for build")
+    one = add("verify", _verify, "look for damage in a finished dataset")
+    one.add_argument("folder", type=Path, metavar="FOLDER")
+    one.add_argument("--deep", action="store_true", help="read every byte of every shard")
+    one.add_argument("--workers", type=int, help="processes for --deep; default: all cores")
+    one = add("inspect", _inspect, "show a dataset, or one of its samples, in words")
+    one.add_argument("folder", type=Path, metavar="FOLDER")
+    one.add_argument("key", nargs="?", metavar="KEY", help="a sample's key or an utterance's id")
+    one = add("sample-corpus", _sample_corpus, "write a spoken corpus whose answers are known")
+    one.add_argument("root", type=Path, metavar="ROOT")
+    one.add_argument("--seed", type=int, default=1)
+    one.add_argument("--dialogues", type=int, default=150)
+    return parser
+
+
+def _build(options: argparse.Namespace) -> int:
+    words, overrides = _words(options.settings, ("task", "tasks", "workers", "check"))
+    task, tasks = _number(words, "task", 0), _number(words, "tasks", 1)
+    workers, check = _number(words, "workers", 1), words.get("check", "quick")
+    if (task is None) != (tasks is None):
+        raise UserError("task=K and tasks=N belong together: task 0 to N-1 of N")
+    if check not in ("quick", "deep"):
+        raise UserError(f"check={check}: use check=quick or check=deep")
+
+    from shards.build import build
+    from shards.config import ShardConfig
+    from shards.configfile import load
+    from shards.describe import describe_dataset
+
+    config = load(ShardConfig, options.config, overrides)
+    manifest = build(config, task, tasks or 1, workers, deep=check == "deep")
+    if manifest is None:
+        print(f"array task {task} of {tasks} is done; after the last: emo-shards merge CONFIG")
+    else:
+        print(describe_dataset(manifest))
+        print(f"published   {config.output.folder}")
+    return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    words, overrides = _words(options.settings, ("tasks",))
+    tasks = _number(words, "tasks", 1)
+
+    from shards import buildfile
+    from shards.config import ShardConfig
+    from shards.configfile import load
+    from shards.describe import describe_dataset
+    from shards.merge import merge
+
+    config = load(ShardConfig, options.config, overrides)
+    folder = config.output.folder
+    found = buildfile.load(folder)
+    buildfile.check_settings(folder, found, config)
+    print(describe_dataset(merge(folder, found, config.output.max_rejected, tasks)))
+    print(f"published   {folder}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    if options.workers is not None and options.workers < 1:
+        raise UserError(f"--workers {options.workers}: give at least 1")
+
+    from shards.verify import check_dataset
+
+    manifest = check_dataset(options.folder, options.deep, options.workers)
+    how = "every byte was read" if options.deep else "sizes, counts and hashes (not --deep)"
+    print(
+        f"{options.folder}: {manifest.summary.samples} samples in {len(manifest.shards)} shards "
+        f"are whole; {how}"
+    )
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from shards.describe import describe_dataset, describe_sample
+    from shards.index import open_dataset
+
+    dataset = open_dataset(options.folder)
+    if options.key is None:
+        print(describe_dataset(dataset.manifest))
+    else:
+        print(describe_sample(dataset, options.key))
+    return 0
+
+
+def _sample_corpus(options: argparse.Namespace) -> int:
+    from shards.corpora.sample import write_corpus
+    from shards.progress import progress
+
+    shown = 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        advance(done - shown)
+        shown = done
+
+    with progress("sample corpus", options.dialogues, "dialogues") as advance:
+        made = write_corpus(options.root, options.seed, options.dialogues, show)
+    print(f"{options.root}: {'written' if made else 'it is there already'}")
+    return 0
+
+
+def _words(settings: Sequence[str], known: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Separate the command's own `name=value` words from overrides of the configuration."""
+    words, overrides = {}, []
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if equals and name in known:
+            words[name] = value
+        else:
+            overrides.append(setting)
+    return words, overrides
+
+
+def _number(words: dict[str, str], name: str, least: int) -> int | None:
+    if name not in words:
+        return None
+    if not re.fullmatch(r"\d+", words[name]) or int(words[name]) < least:
+        raise UserError(f"{name}={words[name]}: give a whole number from {least} up")
+    return int(words[name])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
