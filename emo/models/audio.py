@@ -92,7 +92,7 @@ class ConvolutionBlock(nn.Module):
         x_BCTF = self.convolution(x_BCTF)
         # The last window may hold one valid frame and one of padding, which must not win the
         # maximum, as it does not when the batch ends there (`ceil_mode` ignores what is not there).
-        # Added in place and broadcast, this costs nothing in the backward pass.
+        # Added in place and broadcast, this costs nothing in the backward pass; -3e4 fits float16.
         penalty_BT = torch.zeros_like(mask_BT, dtype=x_BCTF.dtype).masked_fill_(~mask_BT, -3e4)
         x_BCTF = x_BCTF.add_(penalty_BT[:, None, :, None])
         x_BCTF = F.max_pool2d(x_BCTF, 2, ceil_mode=True)

@@ -74,7 +74,7 @@ class TextBranch(nn.Module):
         # Attention over nothing at all is not a number, so an absent line attends to one padding.
         attended_BL = mask_BL.clone()
         attended_BL[:, 0] |= ~present_B
-        # The collate pads with any id; encoders that count positions from ids need their own.
+        # Whatever stands in the padding, even what is no id at all, the encoder sees its own.
         tokens_BL = tokens_BL.masked_fill(~mask_BL, self.padding)
         states_BLD = self.encoder(input_ids=tokens_BL, attention_mask=attended_BL.long())[0]
 
