@@ -35,7 +35,16 @@ from shards.sidecar import Rejection, Sidecar, sidecar_path
 from shards.vocabulary import draft_tokenizer
 from shards.work import Job, committed, make_shard, start_worker
 
-QUEUE = 4  # shards handed out ahead for each worker
+QUEUE = 2  # shards handed out ahead for each worker
+# What a worker imports when it first needs it: loaded once, before the workers are forked.
+PRELOAD = (
+    "shards.work",
+    "webdataset.writer",
+    "librosa.filters",
+    "transformers",
+    "soundfile",
+    "soxr",
+)
 
 
 class WorkerDied(UserError):
@@ -148,7 +157,7 @@ def _in_pool(job: Job, todo: dict[int, list[Utterance]], workers: int) -> Iterat
         {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     )
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["shards.work"])
+    context.set_forkserver_preload(list(PRELOAD))
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, initializer=start_worker)
     waiting = iter(todo.items())

@@ -34,10 +34,7 @@ class Job:
 
 
 def start_worker() -> None:
-    """Prepare a worker process: one thread, Ctrl-C left to the parent, death with the parent."""
-    import torch
-
-    torch.set_num_threads(1)
+    """Prepare a worker process: Ctrl-C is left to the parent, death comes with the parent."""
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from webdataset.writer import TarWriter
 
 from shards import atomic
 from shards.errors import UserError
@@ -104,6 +103,8 @@ def write_shard(
 
 
 def _write_tar(draft: Path, samples: list[tuple[Sample, dict[str, bytes]]]) -> None:
+    from webdataset.writer import TarWriter  # loads torch: seconds that only a writer should pay
+
     with open(draft, "wb") as file:
         tar = TarWriter(file, user=OWNER, group=OWNER, encoder=False, mtime=0, format="PAX_FORMAT")
         for sample, members in samples:
