@@ -139,7 +139,7 @@ def remove_stale(folder: Path) -> list[Path]:
             age = time.time() - path.lstat().st_mtime
         except FileNotFoundError:  # its writer has just renamed it
             continue
-        dead = match["host"] == socket.gethostname() and not _alive(int(match["pid"]))
+        dead = match["host"] == socket.gethostname() and not alive(int(match["pid"]))
         if dead or age > STALE_SECONDS:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -156,11 +156,10 @@ def _write_draft(draft: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether process `pid` of this host may still write."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
         return False
-    except PermissionError:  # somebody else's process: it lives
-        return True
-    return True
+    return state not in "ZX"  # a zombie, which a container may keep for ever, writes no more

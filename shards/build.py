@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Future,
@@ -19,7 +20,7 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from shards import atomic, buildfile
 from shards.buildfile import BuildFile
@@ -36,15 +37,11 @@ from shards.vocabulary import draft_tokenizer
 from shards.work import Job, committed, make_shard, start_worker
 
 QUEUE = 2  # shards handed out ahead for each worker
+END_SECONDS = 30.0  # a killed process may hang in a slow disk's fsync
+Todo = dict[int, list[Utterance]]  # turns by the number of their shard
 # What a worker imports when it first needs it: loaded once, before the workers are forked.
-PRELOAD = (
-    "shards.work",
-    "webdataset.writer",
-    "librosa.filters",
-    "transformers",
-    "soundfile",
-    "soxr",
-)
+PRELOAD = ("shards.work", "webdataset.writer")
+PRELOAD_FEATURES, PRELOAD_TEXT = ("librosa.filters", "soundfile", "soxr"), ("transformers",)
 
 
 class WorkerDied(UserError):
@@ -136,18 +133,19 @@ def _make_all(job: Job, corpus: Corpus, mine: Sequence[int], workers: int, deep:
         print(kept, file=sys.stderr)
     total = sum(map(len, todo.values()))
     workers = min(workers, len(todo))
-    with progress("shards", total, "turns") as advance:
-        for one in _in_process(job, todo) if workers <= 1 else _in_pool(job, todo, workers):
+    made = _in_process(job, todo) if workers <= 1 else _in_pool(job, todo, workers)
+    with progress("shards", total, "turns") as advance, closing(made):
+        for one in made:
             advance(one.utterances)
             collect(one)
 
 
-def _in_process(job: Job, todo: dict[int, list[Utterance]]) -> Iterator[Sidecar]:
+def _in_process(job: Job, todo: Todo) -> Generator[Sidecar]:
     for number, turns in todo.items():
         yield make_shard(job, number, turns)
 
 
-def _in_pool(job: Job, todo: dict[int, list[Utterance]], workers: int) -> Iterator[Sidecar]:
+def _in_pool(job: Job, todo: Todo, workers: int) -> Generator[Sidecar]:
     """Make shards in worker processes; whatever ends this early ends them at once.
 
     Workers come from a server process that has loaded the libraries once (fork of this process
@@ -157,32 +155,49 @@ def _in_pool(job: Job, todo: dict[int, list[Utterance]], workers: int) -> Iterat
         {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     )
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOAD))
+    modules = [*PRELOAD, *(PRELOAD_FEATURES if job.config.features else ())]
+    context.set_forkserver_preload([*modules, *(PRELOAD_TEXT if job.config.text else ())])
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, initializer=start_worker)
     waiting = iter(todo.items())
     running: set[Future[Sidecar]] = set()
+    workers_now: set[int] = set()  # process ids
     try:
         while True:
             while len(running) < QUEUE * workers and (unit := next(waiting, None)) is not None:
                 running.add(pool.submit(make_shard, job, *unit))
+            alive = set(multiprocessing.active_children()) - others
+            workers_now |= {child.pid for child in alive if child.pid is not None}
             if not running:
                 break
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
         pool.shutdown()
+        workers_now.clear()
     except BrokenProcessPool:
         raise WorkerDied(
             "a worker process was ended from outside, most often for want of memory: run the same "
             "command again with fewer (workers=N); what was committed stays"
         ) from None
-    finally:  # after a whole run nobody is left to end
-        for child in set(multiprocessing.active_children()) - others:
-            child.kill()
-            child.join()
+    finally:
+        _end(workers_now)
         pool.shutdown(wait=False, cancel_futures=True)
         atomic.remove_stale(job.folder)  # the killed ones' drafts
+
+
+def _end(workers: Collection[int]) -> None:
+    """Kill the processes `workers` and wait until they are gone.
+
+    Waiting by process id, not by `join`: when a signal went to the whole group, the server that
+    would tell us of its children's end is gone before a child that hangs in fsync.
+    """
+    for worker in workers:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    deadline = time.monotonic() + END_SECONDS
+    while any(map(atomic.alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class FeatureConfig(Config):
             raise ValueError("n_fft: must be even")
         if self.hop > self.n_fft:
             raise ValueError("hop: must not exceed n_fft, or samples between frames are lost")
-        if self.coefficients > self.mels:
+        if "mfcc" in self.kinds and self.coefficients > self.mels:
             raise ValueError("coefficients: there are at most as many as mels")
         if self.fmax is not None and self.fmax <= self.fmin:
             raise ValueError("fmax: must lie above fmin")
