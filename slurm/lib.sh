@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # What the job scripts share: run a command on every node of the job, and decide what its end means.
 #
-#   exit 0                         done
-#   75 on any node                 saved before a preemption or time limit -> requeue
-#   killed by a signal             step or node was killed                 -> requeue
-#   any other, and a node is dead  the survivors' errors are its echo      -> requeue
-#   any other, all nodes alive     a real error                            -> fail, no requeue
+#   0: done
+#   75 on any node: saved before a preemption or time limit                -> requeue
+#   a signal's, on the first node to end: its step was killed              -> requeue
+#   any other, and a node is dead: the survivors' errors are its echo      -> requeue
+#   any other, all nodes alive: a real error                               -> fail, no requeue
 #
 # A requeue is refused after SITE_MAX_RESTARTS starts, or SITE_MAX_STALLS starts in a row that
 # brought no new checkpoint.
@@ -70,7 +70,7 @@ may_start() {
 pass_on() {
     INTERRUPTED=1
     echo "== $(date +%Y-%m-%dT%H:%M:%S) signal received: the steps are told to save and stop"
-    scancel --signal=USR1 "$SLURM_JOB_ID" || true
+    timeout 20 scancel --signal=USR1 "$SLURM_JOB_ID" & # it waits and tries again when it comes late
 }
 
 # on_every_node COMMAND...: run it once a node. Returns if it succeeds; else ends the job as above.
@@ -102,21 +102,17 @@ node_address() {
 }
 
 # decide CODE: the step ended with CODE, not 0. srun reports the largest of the nodes' exit codes, in
-# which those that it killed after the first failure hide the cause; slurm/step.sh writes each down.
+# which those that it killed after the first failure hide the cause: slurm/step.sh writes each down,
+# and the first one counts.
 decide() {
-    local code=$1 file node_code error=0 saved=0
-    for file in "$EMO_JOB"/exit.*; do
-        if [[ ! -f $file ]]; then continue; fi
-        node_code=$(<"$file")
-        if ((node_code == SAVED)); then saved=1; fi
-        if ((node_code != 0 && node_code != SAVED && node_code < 128)); then error=$node_code; fi
-    done
-    if ((saved || code == SAVED)); then requeue "saved"; fi
-    if ((error == 0 && code < 128)); then error=$code; fi
-    if ((error == 0)); then requeue "a step was killed (exit $code)"; fi
-    if ! nodes_answer; then requeue "a node stopped answering (exit $error)"; fi
-    record failed "exit $error"
-    exit "$error"
+    local code=$1 first
+    if ((code == SAVED)) || grep -qsx "$SAVED" "$EMO_JOB"/exit.*; then requeue "saved"; fi
+    first=$(find "$EMO_JOB" -name 'exit.*' -printf '%T@ %p\n' | sort -n | head -n 1 | cut -d' ' -f2-)
+    if [[ -n $first ]]; then code=$(<"$first"); fi
+    if ((code >= 128)); then requeue "a step was killed (exit $code)"; fi
+    if ! nodes_answer; then requeue "a node stopped answering (exit $code)"; fi
+    record failed "exit $code"
+    exit "$code"
 }
 
 # nodes_answer: whether a step can still be started on every node of the job.
@@ -126,16 +122,21 @@ nodes_answer() {
 
 # requeue WHY: start this job again, if it may be; never returns.
 requeue() {
-    local state
-    state=$(scontrol --oneliner show job "$SLURM_JOB_ID" | grep -o ' JobState=[A-Z_]*') || true
-    if [[ $state == *CANCELLED ]]; then # `scontrol requeue` would bring it back to life
-        record cancelled "$1"
-        exit 1
+    local job
+    job=$(scontrol --oneliner show job "$SLURM_JOB_ID") || true
+    if [[ $job == *" Restarts=$((RESTARTS + 1)) "* ]]; then
+        record requeued "$1, at $(progress)" # by the scheduler: preemption, or `scontrol requeue`
+        exit "$SAVED"
+    fi
+    # A cancelled job that has not ended yet must not be brought back to life. Neither running nor
+    # cancelled is one that did not save in time before its limit.
+    if [[ $job == *" JobState="* && $job != *" JobState=RUNNING "* && $job != *" Reason=TimeLimit "* ]]; then
+        record cancelled "$1, at $(progress)"
+        exit "$SAVED"
     fi
     if ! may_start $((RESTARTS + 1)); then exit 1; fi
     record requeued "$1, at $(progress)"
-    # It fails where the scheduler has requeued the job already: the state says which it was.
-    if ! scontrol requeue "$SLURM_JOB_ID" && [[ $state == *RUNNING ]]; then
+    if ! scontrol requeue "$SLURM_JOB_ID"; then
         record failed "the scheduler refused to requeue the job ($1)"
         exit 1
     fi

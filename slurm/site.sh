@@ -18,7 +18,7 @@ SITE_MEMORY=""                      # sbatch --mem, memory a node, e.g. 64G
 SITE_TIME_PREPROCESS=""             # sbatch --time for an array task, e.g. 02:00:00
 SITE_TIME_TRAIN=""                  # for a training; one that needs longer saves, requeues, goes on
 SITE_TIME_EVALUATE=""               # for merge and evaluation
-SITE_SIGNAL="USR1@120"              # warn this many seconds before the limit; must exceed one save
+SITE_SIGNAL="USR1@120"              # warn this many seconds before the limit: longer than one save
 SITE_MAX_RESTARTS=50                # a job that was started this often again gives up
 SITE_MAX_STALLS=3                   # so does one after this many starts without a new checkpoint
 

@@ -71,7 +71,8 @@ run() { echo "$chain/$1"; }         # the run folder of a training stage
 
 # options STAGE / script STAGE: what sbatch gets before and after the script, in the array `words`.
 options() {
-    words=(--requeue --open-mode=append "--signal=B:$SITE_SIGNAL" --ntasks-per-node=1)
+    words=(--requeue --open-mode=append --ntasks-per-node=1)
+    if [[ -n $SITE_SIGNAL ]]; then words+=("--signal=B:$SITE_SIGNAL"); fi
     if [[ -n $SITE_PARTITION ]]; then words+=("--partition=$SITE_PARTITION"); fi
     if [[ -n $SITE_ACCOUNT ]]; then words+=("--account=$SITE_ACCOUNT"); fi
     if [[ -n $SITE_MEMORY ]]; then words+=("--mem=$SITE_MEMORY"); fi

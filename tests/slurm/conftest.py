@@ -56,7 +56,6 @@ MpiDefault=none
 ReturnToService=2
 JobRequeue=1
 SlurmdTimeout=20
-InactiveLimit=0
 KillWait=15
 {nodes}
 PartitionName=main Nodes=ALL Default=YES PriorityTier=1 MaxTime=INFINITE State=UP
@@ -114,7 +113,7 @@ class Cluster:
         folder.chmod(0o711)  # munged wants its socket within everybody's reach
         self._write_configuration()
         self.keeper = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "keeper.py")],
+            [sys.executable, str(Path(__file__).parent / "keeper.py"), str(folder)],
             stdin=subprocess.PIPE,
             stdout=(folder / "keeper.log").open("wb"),
             stderr=subprocess.STDOUT,
@@ -157,7 +156,12 @@ class Cluster:
     def start(self) -> None:
         at = self.folder
         self._spawn(
-            *("munged", "--foreground", f"--socket={at}/munge.socket", f"--key-file={at}/munge.key"),
+            *(
+                "munged",
+                "--foreground",
+                f"--socket={at}/munge.socket",
+                f"--key-file={at}/munge.key",
+            ),
             *(f"--pid-file={at}/munged.pid", f"--log-file={at}/munged.log"),
             *(f"--seed-file={at}/munged.seed", "--num-threads=2"),
         )
@@ -175,11 +179,10 @@ class Cluster:
         return sorted(set(states.split("\n"))) == [f"{name} idle" for name in NODES]
 
     def stop(self) -> None:
-        """End every process of the cluster and of its jobs."""
+        """End every process of the cluster and of its jobs; delete its folder."""
         assert self.keeper.stdin is not None
         self.keeper.stdin.close()
-        code = self.keeper.wait(timeout=60)
-        assert code == 0, (self.folder / "keeper.log").read_text()
+        assert self.keeper.wait(timeout=60) == 0, "some processes of the cluster would not end"
 
     # -- use -----------------------------------------------------------------------------------
 
@@ -228,7 +231,9 @@ class Cluster:
     def wait_state(self, number: int, *states: str, seconds: float = 30) -> str:
         """Wait until the job is in one of `states`; returns which."""
         self.wait_for(
-            lambda: self.state(number) in states, f"job {number} to be {' or '.join(states)}", seconds
+            lambda: self.state(number) in states,
+            f"job {number} to be {' or '.join(states)}",
+            seconds,
         )
         return self.state(number)
 
@@ -298,13 +303,12 @@ def require_programs() -> None:
 def cluster() -> Iterator[Cluster]:
     require_programs()
     # Not pytest's own folder: a socket's path may have 108 characters at most.
-    with tempfile.TemporaryDirectory(prefix="emo-slurm-", dir="/tmp") as folder:
-        running = Cluster(Path(folder))
-        try:
-            running.start()
-            yield running
-        finally:
-            running.stop()
+    running = Cluster(Path(tempfile.mkdtemp(prefix="emo-slurm-", dir="/tmp")))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture

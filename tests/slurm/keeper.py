@@ -2,7 +2,8 @@
 
 The tests start this program and hold its standard input open. Each line they write is a command
 (a JSON list of strings) to start. However pytest ends, by a finaliser, an interrupt or `kill -9`,
-the kernel closes that pipe, and this program kills every process below it.
+the kernel closes that pipe, and this program kills every process below it and deletes the
+cluster's folder, its one argument.
 
 It is a "subreaper": a daemon that detaches itself becomes its child instead of init's, so that
 "every process below it" is complete, and nobody else's scheduler can be among them.
@@ -13,6 +14,7 @@ import ctypes
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,7 +83,9 @@ def main() -> int:
         *lines, pending = (pending + data).split(b"\n")
         for line in lines:
             subprocess.Popen(json.loads(line), stdin=subprocess.DEVNULL, start_new_session=True)
-    return 1 if end_all() else 0
+    left = end_all()
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

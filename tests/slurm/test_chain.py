@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,13 +95,20 @@ def test_incomplete_set_is_not_merged_and_one_task_can_be_redone(
 
 
 def test_tensorboard_listens_on_localhost_only(cluster, submit: Callable[..., int]) -> None:
-    job = submit("slurm/tensorboard.sbatch", "runs")
+    path = os.pathsep.join([str(Path(sys.executable).parent), cluster.env["PATH"]])
+    job = submit("slurm/tensorboard.sbatch", "runs", PATH=path)
     port = 30000 + job % 10000
+    cluster.wait_for(lambda: listeners(port), "TensorBoard to listen", 60)
+    assert listeners(port) == {"0100007F"}  # 127.0.0.1, and no IPv6 address
 
-    def listening() -> str:
-        return subprocess.run(
-            ["ss", "-Hltn", f"sport = :{port}"], capture_output=True, text=True, check=True
-        ).stdout
 
-    cluster.wait_for(listening, "TensorBoard to listen", 60)
-    assert {line.split()[3] for line in listening().splitlines()} == {f"127.0.0.1:{port}"}
+def listeners(port: int) -> set[str]:
+    """Hexadecimal local addresses that TCP sockets listen at on `port` (Linux's proc(5))."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            local, _, state = line.split()[1:4]
+            address, number = local.split(":")
+            if state == "0A" and int(number, 16) == port:
+                found.add(address)
+    return found

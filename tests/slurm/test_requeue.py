@@ -1,0 +1,133 @@
+"""Preemption, limits on restarts, killed steps and dead nodes, on a real scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slurm
+STEPS = 30
+TRAIN = ("--nodes=2", "slurm/train.sbatch", "cpu", "text.yaml", "run=run")
+
+
+def result(steps: int) -> str:
+    """What an uninterrupted stand-in training of `steps` steps writes: see standin.py."""
+    value = 1
+    for step in range(1, steps + 1):
+        value = (value * 6364136223846793005 + step) % 2**64
+    return f"{steps} {value}"
+
+
+def log_of(repository: Path, job: int) -> str:
+    path = repository / f"job-{job}.log"
+    return path.read_text() if path.exists() else ""
+
+
+def wait_until_trains(cluster, repository: Path, job: int) -> None:
+    cluster.wait_for(
+        lambda: "rank 1 of 2 begins" in log_of(repository, job), f"job {job} to train", 30
+    )
+
+
+def history(repository: Path, job: int) -> list[str]:
+    return (repository / f"runs/jobs/train-{job}/history").read_text().splitlines()
+
+
+@pytest.mark.parametrize("way", ["partition", "requeue", "term to the steps", "usr1 to the batch"])
+def test_preempted_training_comes_back_and_ends_the_same(
+    cluster, repository: Path, submit: Callable[..., int], way: str
+) -> None:
+    job = submit(*TRAIN, f"steps={STEPS}")
+    wait_until_trains(cluster, repository, job)
+    if way == "partition":
+        submit("--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1")
+    elif way == "requeue":
+        cluster.call("scontrol", "requeue", str(job))
+    elif way == "term to the steps":
+        cluster.call("scancel", "--signal=TERM", str(job))
+    else:
+        cluster.call("scancel", "--signal=USR1", "--batch", str(job))
+    assert cluster.finish(job) == "COMPLETED"
+    assert int(cluster.job(job)["Restarts"]) == 1
+    begun = [line for line in log_of(repository, job).splitlines() if "rank 0 of 2" in line]
+    assert len(begun) == 2
+    assert 0 < int(begun[1].split()[-1]) < STEPS  # it went on from where it was
+    assert (repository / "run/result").read_text() == result(STEPS)
+
+
+def test_real_error_is_not_requeued(cluster, repository: Path, submit: Callable[..., int]) -> None:
+    job = submit(*TRAIN, "fail_at=3")
+    assert cluster.finish(job) == "FAILED"
+    assert cluster.job(job)["Restarts"] == "0"
+    assert cluster.job(job)["ExitCode"] == "1:0"
+    assert "failed exit 1" in history(repository, job)[-1]
+    assert "NaN loss at step 3" in log_of(repository, job)
+
+
+def test_cancelled_job_stays_cancelled(
+    cluster, repository: Path, submit: Callable[..., int]
+) -> None:
+    job = submit(*TRAIN, "steps=300")
+    wait_until_trains(cluster, repository, job)
+    cluster.call("scancel", str(job))
+    cluster.wait_for(cluster.idle, "the nodes to be free", 30)
+    assert cluster.state(job) == "CANCELLED"
+    assert (repository / "run/checkpoints").exists()  # it had the time to save
+    assert "cancelled" in history(repository, job)[-1]
+
+
+def test_killed_step_is_requeued_until_it_makes_no_progress(
+    cluster, repository: Path, submit: Callable[..., int]
+) -> None:
+    # Checkpoints at 4, 8, 12; killed at 13 each time: three starts in a row bring nothing.
+    job = submit(*TRAIN, "steps=20", "every=4", "kill_at=13", "seconds=0.02")
+    assert cluster.finish(job, seconds=120) == "FAILED"
+    assert cluster.job(job)["Restarts"] == "3"
+    assert "3 starts in a row made no progress (step 12" in history(repository, job)[-1]
+
+
+def test_restarts_are_capped(cluster, repository: Path, submit: Callable[..., int]) -> None:
+    (repository / "site.sh").write_text("source slurm/site.sh\nSITE_MAX_RESTARTS=1\n")
+    job = submit(*TRAIN, "steps=300", EMO_SITE="site.sh")
+    for start in (1, 2):
+        cluster.wait_for(
+            lambda start=start: log_of(repository, job).count("rank 1 of 2 begins") == start,
+            f"start {start}",
+            30,
+        )
+        cluster.call("scancel", "--signal=TERM", str(job))
+        if start == 1:
+            cluster.wait_for(lambda: cluster.job(job)["Reason"] == "BeginTime", "the requeue", 30)
+            cluster.start_now(job)
+    assert cluster.finish(job) == "FAILED"
+    assert "gave up after 1 restarts" in history(repository, job)[-1]
+
+
+# n1 holds the batch scripts, so that the scheduler alone decides; n2 leaves them to find out.
+@pytest.mark.parametrize("node", [pytest.param("n1", marks=pytest.mark.torture), "n2"])
+def test_dead_node_ends_the_job_on_all_and_requeues(
+    cluster, repository: Path, submit: Callable[..., int], node: str
+) -> None:
+    """Two trainings at once: one whose survivors hang, one whose survivors raise an error."""
+    jobs = {
+        lost: submit(
+            *TRAIN[:-1], f"run={lost}", f"lost={lost}", "steps=100", "every=5", "seconds=0.1"
+        )
+        for lost in ("hang", "exit")
+    }
+    for job in jobs.values():
+        wait_until_trains(cluster, repository, job)
+    cluster.wait_for(lambda: (repository / "exit/checkpoints/step-5").exists(), "a checkpoint", 30)
+    cluster.wait_for(lambda: (repository / "hang/checkpoints/step-5").exists(), "a checkpoint", 30)
+    cluster.kill_node(node)
+    try:
+        for job in jobs.values():
+            cluster.wait_state(job, "PENDING", seconds=90)
+    finally:
+        cluster.start_node(node)
+    for lost, job in jobs.items():
+        assert cluster.finish(job, seconds=90) == "COMPLETED"
+        assert int(cluster.job(job)["Restarts"]) == 1
+        assert (repository / lost / "result").read_text() == result(100)

@@ -1,0 +1,181 @@
+"""What the scripts print and refuse without a scheduler; what is left of one after its tests."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+CONFIGS = ("shards.yaml", "text.yaml", "audio.yaml", "fusion.yaml")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The scripts, four empty configurations, and nothing else."""
+    shutil.copytree(ROOT / "slurm", tmp_path / "slurm")
+    for name in CONFIGS:
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name != "EMO_SITE"}
+    return subprocess.run(
+        ["bash", *words], cwd=folder, env=kept | environment, capture_output=True, text=True
+    )
+
+
+def dry_run(folder: Path, *words: str, **environment: str) -> list[list[str]]:
+    """The commands that submit.sh would run, as words."""
+    done = run(folder, "slurm/submit.sh", *CONFIGS, *words, "--dry-run", **environment)
+    assert done.returncode == 0, done.stderr
+    return [shlex.split(line) for line in done.stdout.splitlines()]
+
+
+def test_dry_run_prints_every_command_and_submits_nothing(folder: Path) -> None:
+    commands = dry_run(folder, "--nodes", "2", "--tasks", "5", "--name", "c", "train.epochs=2")
+    assert all(command[:2] == ["sbatch", "--parsable"] for command in commands)
+    names = [next(w for w in c if w.startswith("--job-name")) for c in commands]
+    stages = ("preprocess", "merge", "text", "audio", "fusion", "evaluate")
+    assert names == [f"--job-name=c-{stage}" for stage in stages]
+    preprocess, merge, text, audio, fusion, evaluate = commands
+    assert "--array=0-4" in preprocess
+    assert preprocess[-3:] == ["slurm/preprocess.sbatch", "5", "shards.yaml"]
+    assert "--dependency=afterok:PREPROCESS_ID" in merge
+    assert {"--dependency=afterok:MERGE_ID", "--nodes=2"} <= {*text} & {*audio}
+    assert "--dependency=afterok:TEXT_ID:AUDIO_ID" in fusion
+    assert "--dependency=afterok:TEXT_ID:AUDIO_ID:FUSION_ID" in evaluate
+    start = text.index("slurm/train.sbatch")
+    assert text[start + 1 :] == ["cpu", "text.yaml", "run=runs/c/text", "train.epochs=2"]
+    for command in commands:
+        assert ("--kill-on-invalid-dep=yes" in command) == (command is not preprocess)
+        assert {"--requeue", "--open-mode=append", "--signal=B:USR1@120"} <= {*command}
+    assert not (folder / "runs").exists()
+
+
+def test_from_leaves_out_what_is_before_it(folder: Path) -> None:
+    audio, fusion, evaluate = dry_run(folder, "--from", "audio")
+    assert not any(word.startswith("--dependency") for word in audio)
+    assert "--dependency=afterok:AUDIO_ID" in fusion
+    assert "--dependency=afterok:AUDIO_ID:FUSION_ID" in evaluate
+
+
+def test_site_file_decides_where_jobs_go(folder: Path) -> None:
+    (folder / "mine.sh").write_text(
+        "source slurm/site.sh\nSITE_PARTITION=gpu SITE_ACCOUNT=lab SITE_GPUS_PER_NODE=4\n"
+        "SITE_TIME_TRAIN=12:00:00 SITE_SBATCH=(--qos=long) SITE_RUNS=/scratch/runs SITE_SIGNAL=\n"
+    )
+    commands = dry_run(folder, "--name", "c", EMO_SITE="mine.sh")
+    assert all({"--partition=gpu", "--account=lab", "--qos=long"} <= {*c} for c in commands)
+    text = commands[2]
+    assert {"--gpus-per-node=4", "--time=12:00:00", "run=/scratch/runs/c/text", "gpu"} <= {*text}
+    assert not any(word.startswith(("--gpus", "--time")) for word in commands[0])
+    assert not any(word.startswith("--signal") for word in text)  # the script's own holds
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("shards.yaml",), "four configurations are needed"),
+        (("shards.yaml", "text.yaml", "audio.yaml", "lost.yaml"), "lost.yaml: no such file"),
+        ((*CONFIGS, "--from", "train"), "--from train: not one of preprocess merge"),
+        ((*CONFIGS, "--nodes", "0"), "--nodes 0: not a positive number"),
+        ((*CONFIGS, "--strategy", "ddp"), "--strategy ddp: not one of cpu gpu"),
+        ((*CONFIGS, "--node", "2"), "unknown option --node"),
+        ((*CONFIGS, "--tasks"), "--tasks needs a value"),
+    ],
+)
+def test_wrong_arguments_are_named(folder: Path, words: tuple[str, ...], message: str) -> None:
+    done = run(folder, "slurm/submit.sh", "--dry-run", *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not done.stdout
+
+
+def test_status_of_an_unknown_chain(folder: Path) -> None:
+    done = run(folder, "slurm/status.sh", "nothing")
+    assert done.returncode == 2
+    assert "no chain nothing in runs" in done.stderr
+    assert "no chain below runs" in run(folder, "slurm/status.sh").stdout
+
+
+def test_left_out_tests_are_named_with_the_line_that_installs(tmp_path: Path) -> None:
+    """Where the programs are missing, the tests are left out loudly, or fail if asked to."""
+    (tmp_path / "bin").mkdir()
+    shutil.copy(HERE / "conftest.py", tmp_path)
+    source = (tmp_path / "conftest.py").read_text()
+    (tmp_path / "conftest.py").write_text(source.replace('"munged",', '"munged-not-there",'))
+    (tmp_path / "test_one.py").write_text("def test_one(cluster):\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    plain = {name: v for name, v in os.environ.items() if name != "EMO_REQUIRE_SLURM"}
+    left_out = subprocess.run(command, cwd=tmp_path, env=plain, capture_output=True, text=True)
+    assert left_out.returncode == 0
+    assert "munged-not-there" in left_out.stdout
+    assert "test_one.py::test_one" in left_out.stdout
+    assert "apt-get install -y --no-install-recommends slurm-wlm munge" in left_out.stdout
+    required = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=plain | {"EMO_REQUIRE_SLURM": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert required.returncode == 1
+    assert "munged-not-there" in required.stdout
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_of_an_interrupted_test_run(
+    cluster, tmp_path: Path, number: signal.Signals
+) -> None:
+    """A second cluster beside the first; its pytest is interrupted or killed while a job runs."""
+    for name in ("conftest.py", "keeper.py"):
+        shutil.copy(HERE / name, tmp_path)
+    (tmp_path / "test_one.py").write_text(
+        "import time\n"
+        "def test_one(cluster, tmp_path):\n"
+        "    wrap = f'--wrap=touch {tmp_path}/begun; trap : TERM; sleep 600'\n"
+        "    cluster.call('sbatch', wrap, cwd=tmp_path)\n"
+        "    cluster.wait_for((tmp_path / 'begun').exists, 'the job')\n"
+        f"    open({str(tmp_path / 'folder')!r}, 'w').write(str(cluster.folder) + '\\n')\n"
+        "    time.sleep(600)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    told = tmp_path / "folder"
+    cluster.wait_for(lambda: told.exists() and told.read_text().endswith("\n"), "the job", 60)
+    folder = told.read_text().strip()
+    assert len(processes_with(folder)) >= 6  # munged, slurmctld, two slurmd, slurmstepd, the job
+    process.send_signal(number)
+    process.wait(timeout=60)
+    cluster.wait_for(lambda: not processes_with(folder), "its processes to end", 30)
+    assert not Path(folder).exists()
+    assert cluster.idle()  # the other cluster has not been touched
+
+
+def processes_with(folder: str) -> list[int]:
+    """Ids of the processes whose command or environment names `folder`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if folder.encode() in text:
+                found.append(int(entry.name))
+    return found
