@@ -126,13 +126,14 @@ def balanced(bits: np.random.PCG64, labels: np.ndarray) -> np.ndarray:
     of_class = [mixed[drawn == c] for c in range(int(labels.max()) + 1)]
     offsets = (bits.random_raw(len(of_class)) >> np.uint64(11)) * 2.0**-53
     index_bits = np.uint64(max(units - 1, 1).bit_length())
-    places = np.concatenate(
-        [
-            (np.arange(len(members)) + u) * (2.0 ** int(63 - index_bits) / max(len(members), 1))
-            for members, u in zip(of_class, offsets, strict=True)
-        ]
-    ).astype(np.uint64)
-    keys = (places << index_bits) | np.arange(units, dtype=np.uint64)
+    keys = np.arange(units, dtype=np.uint64)
+    stop = 0
+    for members, offset in zip(of_class, offsets, strict=True):
+        start, stop = stop, stop + len(members)
+        place = np.arange(len(members), dtype=np.float64)
+        place += offset
+        place *= 2.0 ** int(63 - index_bits) / max(len(members), 1)
+        keys[start:stop] |= place.astype(np.uint64) << index_bits
     keys.sort(kind="stable")  # a few sorted runs, which the stable sort merges in linear time
     keys &= (np.uint64(1) << index_bits) - np.uint64(1)
     return np.concatenate(of_class)[keys.view(np.int64)]

@@ -194,8 +194,8 @@ class Plan:
         if order == "dialogues":
             if self.groups is None or len(self.groups) != self.units:
                 raise PlanError("order 'dialogues' needs the rows of each dialogue")
-            rows = np.concatenate([np.asarray(group, np.int64) for group in self.groups])
-            if len(np.unique(rows)) != len(rows):
+            rows = np.concatenate(self.groups)
+            if np.bincount(rows).max(initial=0) > 1:
                 raise PlanError("a row stands in two dialogues; a plan must visit it once")
             return rows
         if order == "shuffle":
