@@ -45,7 +45,8 @@ class OptimConfig(Config):
     """Adam (weight decay as L2 in the gradient, the paper's) or AdamW (decoupled decay).
 
     `warmup_steps` or `warmup_fraction` of all steps rise linearly to `lr`; then `schedule` falls to
-    `final` times `lr`, which the step after the last would have. `clip` bounds the norm of the whole gradient; None is off.
+    `final` times `lr`, which the step after the last would have. `clip` bounds the norm of the
+    whole gradient; None is off.
     `decay_vectors` False spares biases and norms from weight decay.
     """
 
