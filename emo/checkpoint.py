@@ -191,7 +191,7 @@ def restore(
     manifest = json.loads((checkpoint / MANIFEST).read_text())
     progress = Progress.from_json((checkpoint / STATE).read_text())
     weights = read_weights(checkpoint)
-    expected = set(state.bare(runtime, model).state_dict())
+    expected = set(state.bare(model).state_dict())
     if set(weights) != expected:
         missing, extra = sorted(expected - set(weights)), sorted(set(weights) - expected)
         raise CheckpointError(

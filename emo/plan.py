@@ -243,8 +243,8 @@ def check_slices(global_batch: int, world: int, accumulation: int = 1) -> int:
 def rank_slices(batches: np.ndarray, world: int, rank: int, accumulation: int = 1) -> np.ndarray:
     """One rank's share of global batches.
 
-    Neighbours in a global batch go to different ranks, so that a sorted, balanced or half-empty
-    batch is as sorted, balanced and half-empty on each.
+    Neighbours in a global batch go to different ranks, so that long units (in a bucketed order) and
+    missing ones (at the end of an epoch) are spread over all of them.
 
     Args:
         batches: int64 [..., global_batch].

@@ -22,14 +22,19 @@ from emo.runtime import Runtime
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def bare(runtime: Runtime, model: nn.Module) -> nn.Module:
-    """The module inside the strategy's wrapper."""
-    return runtime.accelerator.unwrap_model(model, keep_torch_compile=False)
+def bare(model: nn.Module) -> nn.Module:
+    """The module inside the strategy's wrappers (DDP, DeepSpeed's engine, a compiled module)."""
+    while (inner := getattr(model, "module", getattr(model, "_orig_mod", None))) is not None:
+        model = inner
+    if hasattr(model, "reshard"):
+        # FSDP2's root stays gathered after a forward pass, in buffers that the next call may free.
+        model.reshard()
+    return model
 
 
 def gather_weights(runtime: Runtime, model: nn.Module) -> dict[str, Tensor]:
     """Full fp32 weights and buffers on the CPU, by name; on ranks other than 0 an empty dict."""
-    module = bare(runtime, model)
+    module = bare(model)
     trained = dict(module.named_parameters())
     result: dict[str, Tensor] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
@@ -58,7 +63,7 @@ def gather_moments(
 
 def scatter_weights(runtime: Runtime, model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Write full weights (every rank has them all) into the wrapped model."""
-    module = bare(runtime, model)
+    module = bare(model)
     trained = dict(module.named_parameters())
     with torch.no_grad():
         for name, tensor in module.state_dict(keep_vars=True).items():
@@ -86,15 +91,12 @@ def scatter_moments(
             for key in MOMENTS:
                 state[key] = _like(parameter, moments[f"{name}/{key}"])
         else:
-            from deepspeed.utils import safe_set_full_optimizer_state
-
             for key in MOMENTS:
-                value = moments[f"{name}/{key}"].to(runtime.device)
-                safe_set_full_optimizer_state(parameter, value, key)
+                _set_zero(runtime, parameter, moments[f"{name}/{key}"], key)
 
 
 def _trainable(runtime: Runtime, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    for name, parameter in bare(runtime, model).named_parameters():
+    for name, parameter in bare(model).named_parameters():
         if parameter.requires_grad:
             yield name, parameter
 
@@ -112,7 +114,7 @@ def _full_parameter(runtime: Runtime, tensor: Tensor) -> Tensor:
     if not runtime.zero:
         return tensor
     from deepspeed.utils import safe_get_full_fp32_param
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.runtime.zero import GatheredParameters
 
     if tensor.requires_grad:
         master = safe_get_full_fp32_param(tensor)
@@ -130,13 +132,12 @@ def _set_parameter(runtime: Runtime, tensor: Tensor, value: Tensor) -> None:
     if not runtime.zero:
         tensor.copy_(value)
         return
-    from deepspeed.utils import safe_set_full_fp32_param
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.runtime.zero import GatheredParameters
 
     with GatheredParameters([tensor] if hasattr(tensor, "ds_id") else [], modifier_rank=0):
         tensor.data.copy_(value)
     if tensor.requires_grad:
-        safe_set_full_fp32_param(tensor, value.to(runtime.device, torch.float32))
+        _set_zero(runtime, tensor, value, None)
 
 
 def _full_moment(runtime: Runtime, optimizer: Any, parameter: nn.Parameter, key: str) -> Tensor:
@@ -171,6 +172,26 @@ def _create_zero_state(optimizer: Any, step: float) -> None:
     zero = optimizer.optimizer  # DeepSpeed's, inside accelerate's wrapper
     if hasattr(zero, "_link_all_hp_params"):  # stages 1 and 2 look moments up through the weights
         zero._link_all_hp_params()
+
+
+def _set_zero(runtime: Runtime, parameter: Tensor, value: Tensor, key: str | None) -> None:
+    """Write a full value into DeepSpeed's fp32 weights (`key` None) or a moment of theirs."""
+    from deepspeed import utils
+
+    value = value.to(runtime.device, torch.float32)
+    if hasattr(parameter, "ds_id"):
+        # Stage 3 cuts a weight into `world` parts of one length. Its setter for full values forgets
+        # the padding of the last part, so each rank writes its own part.
+        padded = torch.nn.functional.pad(value.flatten(), (0, -value.numel() % runtime.world))
+        part = padded.view(runtime.world, -1)[runtime.rank]
+        if key is None:
+            utils.safe_set_local_fp32_param(parameter, part)
+        else:
+            utils.safe_set_local_optimizer_state(parameter, part, key)
+    elif key is None:
+        utils.safe_set_full_fp32_param(parameter, value)
+    else:
+        utils.safe_set_full_optimizer_state(parameter, value, key)
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
