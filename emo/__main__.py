@@ -39,10 +39,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("run", type=Path)
 
     command = add("predict", "class probabilities for one recording, one transcript, or both")
-    command.add_argument("run", type=Path, help="a run folder")
+    command.add_argument("run", type=Path, help="a run folder, or an exported one")
     command.add_argument("--audio", type=Path, help="an audio file")
     command.add_argument("--text", help="what is said")
     command.add_argument("--json", action="store_true", help="print JSON")
+
+    command = add("export", "write a trained run as one folder that loads anywhere")
+    command.add_argument("run", type=Path)
+    command.add_argument("folder", type=Path, help="a new folder")
 
     command = add("compare", "a table of runs on the same test turns, with ceilings where known")
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
@@ -158,12 +162,22 @@ def predict_command(args: argparse.Namespace) -> int:
 
     if args.audio is None and args.text is None:
         raise UserError("give --audio FILE, --text WORDS, or both")
-    found = Predictor.from_run(args.run).predict(args.audio, args.text)
+    exported = (args.run / "model.safetensors").is_file()
+    load = Predictor.from_export if exported else Predictor.from_run
+    found = load(args.run).predict(args.audio, args.text)
     if args.json:
         print(json.dumps(found))
     else:
         for name, probability in sorted(found.items(), key=lambda item: -item[1]):
             print(f"{name:<14} {probability:.4f}")
+    return 0
+
+
+def export_command(args: argparse.Namespace) -> int:
+    from emo.export import export
+
+    export(args.run, args.folder)
+    print(f"exported to {args.folder}")
     return 0
 
 
@@ -178,6 +192,7 @@ COMMANDS = {
     "config": config_command,
     "eval": eval_command,
     "predict": predict_command,
+    "export": export_command,
     "compare": compare_command,
 }
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from emo import checkpoint, runfiles
 from emo.data import LONGEST, Statistics
 from emo.experiment import RunError
+from emo.models.model import CONFIG as EXPORT_CONFIG
 from emo.models.model import EmotionModel, rebuild
 from shards import audio, text
 from shards.audio import AudioConfig
@@ -57,6 +58,14 @@ class Predictor:
         best = checkpoint.best(runfiles.checkpoints(run))
         model.load_state_dict(checkpoint.read_weights(best))
         return cls(model, facts["classes"], facts["recipe"], run / runfiles.TOKENIZER)
+
+    @classmethod
+    def from_export(cls, folder: Path) -> Predictor:
+        """A folder that `emo export` wrote."""
+        folder = Path(folder)
+        model = EmotionModel.from_pretrained(folder)
+        config = json.loads((folder / EXPORT_CONFIG).read_text())
+        return cls(model, config["classes"], config["recipe"], folder / runfiles.TOKENIZER)
 
     @torch.no_grad()
     def predict(self, sound: Path | None, words: str | None) -> dict[str, float]:

@@ -89,13 +89,9 @@ def ceilings(result: Result) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
     from shards.corpora.truth import ceilings as exact
-    from shards.index import load_manifest
     from shards.labels import label_set
 
-    manifest = load_manifest(path.parent)
-    spec = result.facts["label_codes"]
-    found = exact(path, label_set(spec))
-    del manifest
+    found = exact(path, label_set(result.facts["label_codes"]))
     return {
         kind: np.array([int(np.argmax(table[u])) for u in result.utterances])
         for kind, table in found.items()
@@ -177,7 +173,7 @@ def compare(runs: list[Path], part: str, *, markdown: Path | None, csv: Path | N
     )
     notes = [
         "In brackets: 95 % bootstrap intervals over turns. ± is one paired standard error.",
-        f"Always the commonest class: WA {100 * majority:.1f}. {overlap_line(facts, part)}",
+        f"Always the commonest class: WA {100 * majority:.1f} %. {overlap_line(facts, part)}",
     ]
     # Columns that say nothing for these runs are left out.
     used = [
@@ -210,5 +206,7 @@ def compare(runs: list[Path], part: str, *, markdown: Path | None, csv: Path | N
 
 def overlap_line(facts: dict[str, Any], part: str) -> str:
     """What the part shares with the training part, in words."""
-    shares = facts["overlap"]
-    return f"Overlap with training: {json.dumps(shares)}"
+    shares = facts["overlap"][f"train-{part}"]
+    return "Of these turns, training also has: " + ", ".join(
+        f"the {what} of {100 * one['share']:.0f} %" for what, one in shares.items()
+    )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emo.models.audio import AudioBranch
@@ -14,6 +18,7 @@ from emo.models.fusion import build_fusion
 from emo.models.text import TextBranch
 from shards.configfile import parse
 
+CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of an exported model
 KEYS = {"text": ("tokens", "token_mask"), "audio": ("audio", "audio_mask")}
 
 
@@ -125,6 +130,28 @@ class EmotionModel(nn.Module):
                 f"configure model.{name} as in the run that they come from:\n  {shown}"
             )
         self.get_submodule(name).load_state_dict(given)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> EmotionModel:
+        """The exported model in `folder` (`emo export`), in evaluation mode.
+
+        Raises:
+            ModelError: the folder is no export, or its weights are not this model's; lists keys.
+        """
+        folder = Path(folder)
+        try:
+            description = json.loads((folder / CONFIG).read_text())["recipe"]["description"]
+            state = load_file(folder / WEIGHTS)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise ModelError(f"{folder} is no exported model: {error}") from None
+        model = rebuild(description)
+        missing, unknown = model.load_state_dict(state, strict=False)
+        if missing or unknown:
+            raise ModelError(
+                f"the weights in {folder} are not this model's: missing {missing or 'none'}, "
+                f"unknown {unknown or 'none'}"
+            )
+        return model.eval()
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON from which `rebuild` makes this model again, weights apart."""
