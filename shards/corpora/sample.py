@@ -14,16 +14,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-from collections.abc import Callable, Iterator
+import signal
+import threading
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from shards import atomic
 from shards.corpora import process, speech, voice
 from shards.corpora.lines import lines
 from shards.corpora.process import EMOTIONS, DrawnTurn
@@ -98,18 +100,21 @@ def write_corpus(
     _check_replaceable(root)
     voice.version()  # a missing wheel is reported before anything is written
 
-    root.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(root)
-    building = root.with_name(f"{root.name}.tmp.{socket.gethostname()}.{os.getpid()}")
-    building.mkdir()
-    try:
-        records = _write_dialogues(building, seed, dialogues, prosody, workers, progress)
-        with (building / TRUTH_FILE).open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(json.dumps(record) + "\n" for record in [header, *records])
-        (building / "README.txt").write_text(_README, encoding="utf-8")
-        _put_in_place(building, root)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with atomic.disk_errors(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        atomic.remove_stale(root.parent)
+        draft = atomic.temporary(root)
+        draft.mkdir()
+        try:
+            records = _write_dialogues(draft, seed, dialogues, prosody, workers, progress)
+            _write_text(
+                draft / TRUTH_FILE,
+                "".join(json.dumps(record) + "\n" for record in [header, *records]),
+            )
+            _write_text(draft / "README.txt", _README)
+            _put_in_place(draft, root)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
     return True
 
 
@@ -145,29 +150,39 @@ def _write_dialogues(
     workers = min(workers or min(4, len(os.sched_getaffinity(0))), dialogues)
     write = partial(_write_dialogue, root, seed, prosody)
     records: dict[int, list[dict[str, Any]]] = {}
-    for done, (index, result) in enumerate(_each(write, dialogues, workers), start=1):
+
+    def finished(index: int, result: list[dict[str, Any]]) -> None:
         records[index] = result
         if progress:
-            progress(done, dialogues)
+            progress(len(records), dialogues)
+
+    if workers == 1:
+        for index in range(dialogues):
+            finished(index, write(index))
+    else:
+        # Spawned: a forked process could inherit locks of other libraries' threads.
+        with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+            try:
+                futures = {pool.submit(write, index): index for index in range(dialogues)}
+                for future in as_completed(futures):
+                    finished(futures[future], future.result())
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # and wait: nobody writes after us
+                raise
     return [record for index in range(dialogues) for record in records[index]]
 
 
-def _each(
-    write: Callable[[int], list[dict[str, Any]]], dialogues: int, workers: int
-) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    if workers == 1:
-        for index in range(dialogues):
-            yield index, write(index)
-        return
-    # A forked process could inherit locks of other libraries' threads.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(write, index): index for index in range(dialogues)}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _start_worker() -> None:
+    """In a worker process: leave Ctrl-C to the parent, and die with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _write_dialogue(root: Path, seed: int, prosody: bool, index: int) -> list[dict[str, Any]]:
@@ -281,18 +296,14 @@ def _check_replaceable(root: Path) -> None:
         )
 
 
-def _put_in_place(building: Path, root: Path) -> None:
-    """Rename the finished folder to `root`; a sample corpus that stands there goes away."""
-    old = building.with_name(building.name + ".old")
+def _put_in_place(draft: Path, root: Path) -> None:
+    """Rename the finished folder to `root`; a sample corpus that stands there goes away.
+
+    Nothing is synced: thousands of small files would take longer than making them did, and what a
+    power cut spoils can be made again.
+    """
+    old = atomic.temporary(root.with_name(f"{root.name}.old"))
     if root.exists():
         root.rename(old)
-    building.rename(root)
+    draft.rename(root)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _remove_stale(root: Path) -> None:
-    """Remove what killed processes of this machine left beside `root`."""
-    for folder in root.parent.glob(f"{root.name}.tmp.{socket.gethostname()}.*"):
-        process_id = folder.name.removesuffix(".old").rsplit(".", 1)[1]
-        if process_id.isdigit() and not Path("/proc", process_id).exists():
-            shutil.rmtree(folder, ignore_errors=True)

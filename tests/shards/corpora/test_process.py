@@ -1,9 +1,11 @@
 """What is drawn follows the tables, and the tables give the ceilings that they were made for."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
+
 from shards.corpora import process
 from shards.corpora.truth import FORMAT, KINDS, ceilings, release_code
 from shards.labels import label_set
@@ -66,12 +68,10 @@ def test_emotions_persist_per_speaker_and_keep_their_shares(dialogues):
         for speaker in "FM":
             own = [turn for turn in dialogue if turn.speaker == speaker]
             assert [turn.order for turn in own] == list(range(len(own)))
-            same += [a.emotion == b.emotion for a, b in zip(own, own[1:], strict=False)]
+            same += [a.emotion == b.emotion for a, b in itertools.pairwise(own)]
     assert np.mean(same) == pytest.approx(np.trace(process.PROCESS.transition) / 5, abs=0.02)
     emotions = [turn.emotion for dialogue in dialogues for turn in dialogue]
-    np.testing.assert_allclose(
-        np.bincount(emotions) / len(emotions), process.SHARES, atol=0.02
-    )
+    np.testing.assert_allclose(np.bincount(emotions) / len(emotions), process.SHARES, atol=0.02)
 
 
 def test_cues_follow_their_tables_independently(dialogues):
@@ -89,9 +89,7 @@ def test_cues_follow_their_tables_independently(dialogues):
         np.testing.assert_allclose(prosody, process.PROSODY_GIVEN_EMOTION[emotion], atol=0.03)
         np.testing.assert_allclose(counts[emotion] / n, np.outer(words, prosody), atol=0.015)
         undecided = agreed[emotion, :, 1].sum() / n
-        np.testing.assert_allclose(
-            agreed[emotion, :, 1] / n, words * undecided, atol=0.015
-        )
+        np.testing.assert_allclose(agreed[emotion, :, 1] / n, words * undecided, atol=0.015)
 
 
 def test_ceilings_lie_where_they_were_aimed(predictions):
