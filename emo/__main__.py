@@ -44,6 +44,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--text", help="what is said")
     command.add_argument("--json", action="store_true", help="print JSON")
 
+    command = add("crossval", "train every fold of a protocol (or several seeds) and aggregate")
+    command.add_argument("config", type=Path)
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="fold=K runs one fold")
+    command.add_argument("--strategy", default="cpu", help="as for launch/train.sh (cpu)")
+    command.add_argument("--seeds", type=int, metavar="K", help="K random splits instead of folds")
+
     command = add("export", "write a trained run as one folder that loads anywhere")
     command.add_argument("run", type=Path)
     command.add_argument("folder", type=Path, help="a new folder")
@@ -173,6 +179,22 @@ def predict_command(args: argparse.Namespace) -> int:
     return 0
 
 
+def crossval_command(args: argparse.Namespace) -> int:
+    from emo.crossval import crossval
+
+    only = [o.removeprefix("fold=") for o in args.overrides if o.startswith("fold=")]
+    rest = [o for o in args.overrides if not o.startswith("fold=")]
+    if only and not only[-1].isdigit():
+        raise UserError(f"fold={only[-1]}: give the fold's number, counted from 0")
+    return crossval(
+        args.config,
+        rest,
+        strategy=args.strategy,
+        seeds=args.seeds,
+        only=int(only[-1]) if only else None,
+    )
+
+
 def export_command(args: argparse.Namespace) -> int:
     from emo.export import export
 
@@ -192,6 +214,7 @@ COMMANDS = {
     "config": config_command,
     "eval": eval_command,
     "predict": predict_command,
+    "crossval": crossval_command,
     "export": export_command,
     "compare": compare_command,
 }

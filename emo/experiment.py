@@ -49,6 +49,11 @@ MAY_CHANGE = {
 }  # fmt: skip
 
 
+VIEW_COLUMNS = (
+    "utterance", "variant", "label", "speaker", "session", "dialogue", "text", "split",
+)  # fmt: skip
+
+
 class RunError(UserError):
     """A run folder that cannot be used as asked."""
 
@@ -135,8 +140,7 @@ class Experiment:
 
 def view_of(dataset: Dataset, config: ExperimentConfig) -> View:
     """The protocol's parts as rows of `dataset`."""
-    names = ("utterance", "variant", "label", "speaker", "session", "dialogue", "text", "split")
-    return make_view(dataset.columns(*names), config.data.view)
+    return make_view(dataset.columns(*VIEW_COLUMNS), config.data.view)
 
 
 def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
