@@ -1,8 +1,8 @@
 """`emo crossval`: one experiment over all folds of its protocol, or over several random splits.
 
 Every fold is a run of its own in `<run>/fold-<name>`, started by `launch/train.sh` and resumable;
-finished folds are not done again. When all are there, `crossval.json` holds mean, standard deviation
-and the scores of all folds' predictions pooled.
+finished folds are not done again. When all are there, `crossval.json` holds mean, standard
+deviation, and the scores of all folds' predictions pooled.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def crossval(
     Returns the exit code of the first fold that did not finish (75: saved, run again), else 0.
 
     Raises:
-        CrossvalError: the protocol has no folds and `seeds` is not given, or `only` is out of range.
+        CrossvalError: the protocol has no folds and `seeds` is not given, or there is no `only`.
     """
     config = configfile.load(ExperimentConfig, path, [o.format(fold="x") for o in overrides])
     named = fold_settings(config, seeds)
