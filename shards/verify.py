@@ -154,13 +154,10 @@ def _deep(dataset: Dataset, workers: int) -> list[Fault]:
     widths = _widths(dataset.manifest)
     check = partial(_deep_shard, dataset.folder, widths)
     faults: list[Fault] = []
-    with progress("verify", sum(entry.bytes for entry in shards) >> 20, "MiB") as advance:
-        done = shown = 0
-        for (_, entry, _), found in zip(units, _each(check, units, workers), strict=True):
+    with progress("verify", len(units), "shards") as advance:
+        for found in _each(check, units, workers):
             faults += found
-            done += entry.bytes
-            advance((done >> 20) - shown)
-            shown = done >> 20
+            advance(1)
     return faults
 
 
