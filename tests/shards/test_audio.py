@@ -176,7 +176,7 @@ def test_wada_finds_the_snr_of_its_own_model(snr):
 
 
 def test_wada_curve_rises_from_noise_to_speech():
-    snr, curve = audio._wada_curve()
+    _, curve = audio._wada_curve()
     assert (np.diff(curve) > 0).all()
     # For a Gaussian alone, ln E|n| - E ln|n| is known: (ln(2/pi) + Euler's constant + ln 2) / 2.
     assert curve[0] == pytest.approx((np.log(4 / np.pi) + np.euler_gamma) / 2, abs=1e-3)
