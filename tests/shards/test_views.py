@@ -448,8 +448,8 @@ def test_a_view_describes_itself():
 
 
 @given(
-    st.integers(2, 30),
-    st.integers(1, 9),
+    st.integers(2, 60),
+    st.integers(1, 15),
     st.integers(1, 60),
     st.integers(0, 1000),
     st.sampled_from(PROTOCOLS),
