@@ -13,6 +13,7 @@ from torch import Tensor
 from emo import checkpoint, runfiles
 from emo.data import LONGEST, Statistics
 from emo.experiment import RunError
+from emo.models.context import ContextModel
 from emo.models.model import CONFIG as EXPORT_CONFIG
 from emo.models.model import EmotionModel, rebuild
 from shards import audio, text
@@ -35,8 +36,17 @@ class Predictor:
     """
 
     def __init__(
-        self, model: EmotionModel, classes: list[str], recipe: dict[str, Any], tokenizer: Path
+        self,
+        model: EmotionModel | ContextModel,
+        classes: list[str],
+        recipe: dict[str, Any],
+        tokenizer: Path,
     ) -> None:
+        if isinstance(model, ContextModel):
+            raise CannotPredict(
+                "this is a model over whole dialogues, it cannot predict a turn alone: give the "
+                "run of one of its branches"
+            )
         self.model, self.classes, self.recipe = model.eval(), classes, recipe
         self.audio_config = self.extract = self.statistics = self.tokens = None
         if "audio" in model.branches:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from shards.configfile import Config
 
@@ -98,21 +98,77 @@ class GatedFusionConfig(Config):
 
 FusionConfig = Annotated[PaperFusionConfig | GatedFusionConfig, Field(discriminator="kind")]
 
+Modality = Literal["text", "audio"]
+
+
+class _ContextConfig(Config):
+    """What context models share: which vectors of each turn they read.
+
+    `reads` takes the branch's pooled vector, or its classes' log-probabilities. Whether the vectors
+    of both modalities are there is seen when the data is opened.
+    """
+
+    modalities: tuple[Modality, ...] = Field(min_length=1)
+    reads: Literal["vector", "scores"] = "vector"
+
+    @field_validator("modalities")
+    @classmethod
+    def _once_in_order(cls, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+        if len(set(modalities)) < len(modalities):
+            raise ValueError("a modality is named twice")
+        return tuple(name for name in ("text", "audio") if name in modalities)
+
+
+class BcLstmConfig(_ContextConfig):
+    """bc-LSTM: both sides of the dialogue. Widths are a direction's; `dropout` acts behind LSTMs.
+
+    `speakers` adds to each turn who speaks (the dialogue's first speaker or not), which the
+    published model is not told.
+    """
+
+    kind: Literal["bclstm"] = "bclstm"
+    hidden: int = Field(300, gt=0)
+    dense: int = Field(100, gt=0)
+    fused: int = Field(500, gt=0)
+    dropout: Dropout = 0.6
+    speakers: bool = False
+
+
+class IconConfig(_ContextConfig):
+    """ICON: the past of the dialogue alone, at most `past` turns, attended to `hops` times."""
+
+    kind: Literal["icon"] = "icon"
+    width: int = Field(100, gt=0)
+    past: int = Field(40, gt=0)
+    hops: int = Field(3, gt=0)
+    dropout: Dropout = 0.7
+
+
+ContextConfig = Annotated[BcLstmConfig | IconConfig, Field(discriminator="kind")]
+
 Child = Literal["text", "audio", "fusion"]
 
 
 class ModelConfig(Config):
-    """Which parts there are, and which of them stay as they were loaded (`freeze`)."""
+    """Which parts there are, and which of them stay as they were loaded (`freeze`).
+
+    `context` is a model over whole dialogues, alone: it reads what branches trained before said.
+    """
 
     text: TextBranchConfig | None = None
     audio: AudioBranchConfig | None = None
     fusion: FusionConfig | None = None
+    context: ContextConfig | None = None
     freeze: tuple[Child, ...] = ()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
+        if self.context is not None:
+            if self.text or self.audio or self.fusion or self.freeze:
+                raise ValueError("a context model stands alone: leave out the other parts")
+            return self
         if self.text is None and self.audio is None:
-            raise ValueError("a model needs text, audio or both")
+            raise ValueError("a model needs text, audio or both, or context")
         both = self.text is not None and self.audio is not None
         if both and self.fusion is None:
             raise ValueError("text and audio together need fusion, such as {kind: paper}")
@@ -129,7 +185,12 @@ class ModelConfig(Config):
         return self
 
     def children(self) -> tuple[str, ...]:
-        """The names of the parts that there are, in the order text, audio, fusion."""
+        """The names of the parts that there are, in the order text, audio, fusion.
+
+        Of a context model: the modalities that it reads, then its kind.
+        """
+        if self.context is not None:
+            return (*self.context.modalities, self.context.kind)
         return tuple(
             name for name in ("text", "audio", "fusion") if getattr(self, name) is not None
         )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from emo.models.audio import AudioBranch
 from emo.models.branch import Evidence, ModelError
 from emo.models.config import ModelConfig
+from emo.models.context import ContextModel
 from emo.models.fusion import build_fusion
 from emo.models.text import TextBranch
 from shards.configfile import parse
@@ -132,7 +133,7 @@ class EmotionModel(nn.Module):
         self.get_submodule(name).load_state_dict(given)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> EmotionModel:
+    def from_pretrained(cls, folder: str | Path) -> EmotionModel | ContextModel:
         """The exported model in `folder` (`emo export`), in evaluation mode.
 
         Raises:
@@ -163,8 +164,10 @@ class EmotionModel(nn.Module):
         }
 
 
-def rebuild(description: Mapping[str, Any]) -> EmotionModel:
+def rebuild(description: Mapping[str, Any]) -> EmotionModel | ContextModel:
     """The model that `describe` described, its weights to be loaded; reads no other file."""
-    sizes = {name: int(description[name]) for name in ("classes", "features", "vocabulary")}
     config = parse(ModelConfig, description["model"], where="the model's description")
+    if config.context is not None:
+        return ContextModel(config, int(description["classes"]), description["widths"])
+    sizes = {name: int(description[name]) for name in ("classes", "features", "vocabulary")}
     return EmotionModel(config, **sizes, architecture=description["architecture"])
