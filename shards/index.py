@@ -135,6 +135,8 @@ class Dataset:
 def open_dataset(folder: str | Path, columns: list[str] | None = None) -> Dataset:
     """Open the finished dataset in `folder`; `columns` limits what is loaded of the index.
 
+    Members that were not yet known when the dataset was built are columns of nulls.
+
     Raises:
         BadDataset: no finished dataset, another schema version, or a damaged manifest or index.
     """
@@ -150,7 +152,14 @@ def open_dataset(folder: str | Path, columns: list[str] | None = None) -> Datase
             f"{path} is not the index that {MANIFEST} was published with (damaged, or of another "
             f"build); {remedy(folder)}"
         )
-    return Dataset(folder, manifest, pq.read_table(io.BytesIO(data), columns=columns))
+    wanted = list(COLUMNS) if columns is None else columns
+    present = set(pq.read_schema(io.BytesIO(data)).names)
+    table = pq.read_table(io.BytesIO(data), columns=[name for name in wanted if name in present])
+    for name in wanted:
+        if name not in present:
+            nulls = pa.nulls(manifest.summary.samples, COLUMNS[name])
+            table = table.append_column(SCHEMA.field(name), nulls)
+    return Dataset(folder, manifest, table.select(wanted))
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -186,6 +195,8 @@ def load_manifest(folder: Path) -> Manifest:
 
 def remedy(folder: Path) -> str:
     """How to repair the dataset in `folder`, as a command line to copy."""
+    if not (folder / CONFIG).is_file():  # made of trained runs, not of a corpus
+        return "remove the folder and make it again with emo features"
     return (
         f"repair: emo-shards build {folder / CONFIG} output.folder={folder} check=deep "
         "(rewrites only what is broken)"

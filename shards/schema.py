@@ -8,7 +8,12 @@ A shard is a plain tar. A sample is the group of members that share a key; the k
 `<key>.logmel.npy`      float16 [frames, mels], dB (10·log10 of power, floor 1e-10)
 `<key>.mfcc.npy`        float16 [frames, coefficients]
 `<key>.tokens.npy`      int32 [tokens], ids of the manifest's tokenizer, special tokens included
+`<key>.text_vector.npy` float32 [width], what a trained text branch's last layer saw
+`<key>.text_scores.npy` float32 [classes], that branch's log-probabilities
+`<key>.audio_….npy`     the same two of a trained audio branch
 ======================  =====================================================================
+
+The last four are in datasets that `emo features` makes of trained runs, which have nothing else.
 """
 
 from __future__ import annotations
@@ -34,6 +39,10 @@ DTYPES: dict[str, np.dtype] = {
     "logmel": np.dtype("<f2"),
     "mfcc": np.dtype("<f2"),
     "tokens": np.dtype("<i4"),
+    "text_vector": np.dtype("<f4"),
+    "text_scores": np.dtype("<f4"),
+    "audio_vector": np.dtype("<f4"),
+    "audio_scores": np.dtype("<f4"),
 }
 
 

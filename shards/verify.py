@@ -172,9 +172,10 @@ def _each(check: Any, units: Sequence[Any], workers: int) -> Iterator[list[Fault
 
 
 def _widths(manifest: Manifest) -> dict[str, int]:
-    """The second axis of each kind of array."""
+    """The last axis of each kind of array."""
     chosen = manifest.features or {}
-    return {"logmel": chosen.get("mels", 0), "mfcc": chosen.get("coefficients", 0)}
+    widths = {"logmel": chosen.get("mels", 0), "mfcc": chosen.get("coefficients", 0)}
+    return widths | manifest.settings.get("vectors", {}).get("widths", {})
 
 
 def _deep_shard(
@@ -252,6 +253,8 @@ def _array(
         return
     if member == "tokens":
         shape: tuple[int, ...] = (row["tokens"],)
+    elif member.endswith(("_vector", "_scores")):
+        shape = (widths[member],)
     else:
         shape = (row["frames"], widths[member])
     if array.dtype != DTYPES[member]:

@@ -46,7 +46,9 @@ def encode(sample: Sample) -> dict[str, bytes]:
         with np.errstate(over="ignore", invalid="ignore"):
             cast = np.ascontiguousarray(array, dtype=DTYPES[name])
         if cast.dtype.kind == "f" and not np.isfinite(cast).all():
-            raise ValueError(f"{sample.key}: {name} holds values that float16 cannot: NaN or huge")
+            raise ValueError(
+                f"{sample.key}: {name} holds values that {cast.dtype} cannot: NaN or huge"
+            )
         if cast.dtype.kind == "i" and not np.array_equal(cast, array):
             raise ValueError(f"{sample.key}: {name} holds values that int32 cannot")
         buffer = io.BytesIO()
