@@ -110,7 +110,10 @@ def train(path: Path, overrides: list[str]) -> int:
     finally:
         leave_word(code, reason, run if main_rank else None, first)
         end_process_group()
-    return code
+    # With the word left for launch/train.sh, a known end is no failure to report: the launcher
+    # would bury the one message that matters under a page of its own.
+    known = code in (EXIT_USER_ERROR, EXIT_SAVED) and "EMO_EXIT_FILE" in os.environ
+    return 0 if known else code
 
 
 def explain(error: Exception) -> str | None:
