@@ -1,0 +1,84 @@
+"""Every shipped configuration is valid, and those of the paper hold what the paper states."""
+
+from pathlib import Path
+
+import pytest
+
+from emo.config import ExperimentConfig
+from shards.config import ShardConfig
+from shards.configfile import load
+
+ROOT = Path(__file__).parent.parent
+EXPERIMENTS = sorted((ROOT / "configs" / "sample").glob("*.yaml")) + sorted(
+    (ROOT / "configs" / "paper").glob("*.yaml")
+)
+PAPER = ROOT / "configs" / "paper"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_experiments_are_valid(path):
+    assert load(ExperimentConfig, path).name.endswith(path.stem)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "shards").glob("*.yaml")), ids=str)
+def test_shard_configurations_are_valid(path):
+    load(ShardConfig, path)
+
+
+@pytest.mark.parametrize("name", ["text", "audio", "fusion"])
+def test_the_papers_table_2_and_split(name):
+    config = load(ExperimentConfig, PAPER / f"{name}.yaml")
+    assert (config.optim.name, config.optim.lr, config.optim.weight_decay) == ("adam", 1.5e-4, 1e-3)
+    assert config.train.epochs == 15
+    view = config.data.view
+    assert (view.protocol, view.labels, view.test, view.val) == ("random", "five", 0.1, 0.2)
+    for branch in filter(None, (config.model.text, config.model.audio)):
+        assert branch.dropout == 0.6
+
+
+def test_the_papers_models():
+    text = load(ExperimentConfig, PAPER / "text.yaml").model
+    audio = load(ExperimentConfig, PAPER / "audio.yaml")
+    fusion = load(ExperimentConfig, PAPER / "fusion.yaml")
+    assert text.text.encoder == "bert-base-cased"
+    assert len(audio.model.audio.channels) == 5
+    assert audio.data.audio == "mfcc"
+    assert audio.data.frames is not None  # padded or cropped to one length
+    assert fusion.model.fusion.kind == "paper"
+    assert fusion.model.text == text.text
+    assert fusion.model.audio == audio.model.audio
+    assert set(fusion.init) == {"text", "audio"}
+    assert not fusion.model.freeze
+    assert fusion.data.view == audio.data.view
+
+
+def test_iemocap_shards_follow_section_4():
+    config = load(ShardConfig, ROOT / "configs" / "shards" / "iemocap.yaml")
+    assert config.audio.sample_rate == 22050
+    assert set(config.augment.variants) == {"noise", "pitch", "stretch", "shift"}
+    assert set(config.features.kinds) == {"logmel", "mfcc"}
+    assert config.text.tokenizer == "bert-base-cased"
+
+
+@pytest.mark.parametrize("name", ["text", "audio", "fusion"])
+def test_what_the_paper_does_not_state_is_marked(name):
+    """Free choices of these files carry the mark, in the line that makes them."""
+    lines = (PAPER / f"{name}.yaml").read_text().splitlines()
+    free = ("global_batch:", "kernel:", "channels:", "hidden:", "pooling:", "frames:", "slope:")
+    for line in lines:
+        if line.strip().startswith(free):
+            assert "not in the paper" in line, line
+
+
+def test_the_demo_trains_its_three_runs_on_one_view_and_one_vocabulary():
+    configs = [
+        load(ExperimentConfig, ROOT / "configs" / "sample" / f"{name}.yaml")
+        for name in ("text", "audio", "fusion")
+    ]
+    assert len({c.data.view for c in configs}) == 1
+    assert len({c.data.shards for c in configs}) == 1
+    shards = load(ShardConfig, ROOT / "configs" / "shards" / "sample.yaml")
+    assert shards.vocabulary_view == configs[0].data.view
+    assert shards.output.folder == configs[0].data.shards
+    assert configs[2].model.text == configs[0].model.text
+    assert configs[2].model.audio == configs[1].model.audio
