@@ -20,7 +20,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -40,7 +42,7 @@ class Clock:
 
     def lap(self, stage: str) -> None:
         now = time.process_time()
-        self.stages[stage] += now - self.last
+        self.stages[stage] += now - self.last  # type: ignore[assignment]
         self.last = now
 
 
@@ -65,7 +67,7 @@ def librosa_loop(paths: Sequence[Path], mfcc: bool) -> Stages:
         clock.lap("stretch")
         waves.append(np.roll(wave, int(SHIFT * len(wave))))
         clock.lap("shift")
-        size = {"n_fft": 1024, "hop_length": 256, "n_mels": 128}
+        size: dict[str, Any] = {"n_fft": 1024, "hop_length": 256, "n_mels": 128}
         for one in waves:
             power = librosa.feature.melspectrogram(y=one, sr=RATE, **size)
             librosa.power_to_db(power, top_db=None)
@@ -198,10 +200,14 @@ def print_table(title: str, costs: dict[str, Stages]) -> None:
     print("| stage | " + " | ".join(costs) + " |\n" + "|---" * (len(costs) + 1) + "|")
     for stage in STAGES:
         if any(stage in stages for stages in costs.values()):
-            row(stage, lambda one, s=stage: f"{1e3 * one[s]:.1f} ({one[s] / one.total():.0%})")
+            row(stage, partial(_cell, stage))
     row("**all**", lambda one: f"**{1e3 * one.total():.1f}**")
     row("**utterances/s a core**", lambda one: f"**{1 / one.total():.1f}**")
     row("**times the loop**", lambda one: f"**{first / one.total():.2f}**")
+
+
+def _cell(stage: str, one: Stages) -> str:
+    return f"{1e3 * one[stage]:.1f} ({one[stage] / one.total():.0%})"
 
 
 def main() -> None:
