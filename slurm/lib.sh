@@ -33,7 +33,8 @@ begin() {
     record running "on $SLURM_JOB_NODELIST"
     if ! may_start "$RESTARTS"; then exit 1; fi
     progress >>"$EMO_JOB/progress"
-    trap pass_on USR1 TERM
+    trap 'pass_on USR1' USR1
+    trap 'pass_on TERM' TERM
 }
 
 progress() { echo "start $RESTARTS"; } # the default: every start counts as progress
@@ -65,12 +66,14 @@ may_start() {
     fi
 }
 
-# The scheduler's warning becomes a SIGTERM for launch/train.sh on every node (slurm/step.sh does
-# the last bit). Where the scheduler has sent SIGTERM to the steps itself, this adds nothing.
+# The scheduler's warning goes to this script alone; slurm/step.sh makes a SIGTERM of it for
+# launch/train.sh on every node. A SIGTERM that comes here has gone to the steps as well, so that a
+# second one would only make them hurry and lose what they are saving.
 pass_on() {
     INTERRUPTED=1
-    echo "== $(date +%Y-%m-%dT%H:%M:%S) signal received: the steps are told to save and stop"
-    timeout 20 scancel --signal=USR1 "$SLURM_JOB_ID" & # it waits and tries again when it comes late
+    echo "== $(date +%Y-%m-%dT%H:%M:%S) $1 received: the steps save and stop"
+    # In the background: where it comes too late, scancel waits and tries again for a minute.
+    if [[ $1 == USR1 ]]; then timeout 20 scancel --signal=USR1 "$SLURM_JOB_ID" & fi
 }
 
 # on_every_node COMMAND...: run it once a node. Returns if it succeeds; else ends the job as above.

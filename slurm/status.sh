@@ -74,7 +74,7 @@ show() {                            # one chain
     done <"$chain/chain"
     echo "  logs         $chain/logs"
     echo "  TensorBoard  tensorboard --logdir $chain --host localhost"
-    if [[ -f $chain/table.txt ]]; then echo "  table        $chain/table.txt"; fi
+    if [[ -f $chain/table.md ]]; then echo "  table        $chain/table.md"; fi
 }
 
 if (($# > 1)); then

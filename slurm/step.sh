@@ -16,10 +16,17 @@ if [[ -z $processes ]]; then processes=$((SITE_GPUS_PER_NODE > 0 ? SITE_GPUS_PER
 export EMO_PROCESSES=$processes
 
 # SLURM signals every process of a step. USR1, which would kill launcher and ranks, is for this
-# shell alone: it means "save and stop", and the command hears it as SIGTERM. A SIGTERM from SLURM
-# has reached the command itself.
-trap 'interrupted=1; kill -TERM "$child" 2>/dev/null || true' USR1
-trap 'interrupted=1' TERM
+# shell alone: it means "save and stop", and the command hears it as a SIGTERM. A SIGTERM from SLURM
+# has reached the command itself, which must not hear it twice.
+told=0
+# shellcheck disable=SC2329 # called by the trap
+tell() {
+    interrupted=1
+    if ((!told)); then kill -TERM "$child" 2>/dev/null || true; fi
+    told=1
+}
+trap tell USR1
+trap 'told=1 interrupted=1' TERM
 (
     trap '' USR1
     trap - TERM
@@ -31,5 +38,7 @@ while :; do
     wait "$child" || code=$?
     if ((!interrupted)); then break; fi
 done
+# Told to stop before it could save (while it started, for instance): the signal's end, no error.
+if ((told && code != 0 && code != 75)); then code=143; fi
 echo "$code" >"$EMO_JOB/exit.$SLURM_NODEID"
 exit "$code"

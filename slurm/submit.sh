@@ -96,11 +96,11 @@ options() {
 script() {
     case $1 in
         preprocess) words=(slurm/preprocess.sbatch "$tasks" "${configs[0]}") ;;
-        merge) words=(slurm/merge.sbatch "${configs[0]}") ;;
+        merge) words=(slurm/merge.sbatch "${configs[0]}" "tasks=$tasks") ;;
         text) words=(slurm/train.sbatch "$strategy" "${configs[1]}" "run=$(run text)") ;;
         audio) words=(slurm/train.sbatch "$strategy" "${configs[2]}" "run=$(run audio)") ;;
         fusion) words=(slurm/train.sbatch "$strategy" "${configs[3]}" "run=$(run fusion)"
-            "model.init.text=$(run text)" "model.init.audio=$(run audio)") ;;
+            "init.text=$(run text)" "init.audio=$(run audio)") ;;
         evaluate) words=(slurm/evaluate.sbatch "$(run text)" "$(run audio)" "$(run fusion)") ;;
     esac
     case $1 in text | audio | fusion) words+=("${overrides[@]}") ;; esac

@@ -142,6 +142,8 @@ class Cluster:
                 nodes=nodes,
             )
         )
+        # Unused, but slurmd looks for one, and what it finds in a container may not suit it.
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)

@@ -4,9 +4,9 @@ Trains nothing, but the ranks (one a node) meet at the address and port that the
 them, take every step together, save at SIGTERM and exit 75, and resume from the newest checkpoint.
 A "model" is one number that depends on every step taken, so that a lost or doubled step shows.
 
-Keys of a training: run=FOLDER, steps=N, seconds=S a step, every=N steps a checkpoint, fail_at=STEP
-(the last rank exits 1), kill_at=STEP (it dies by SIGKILL), lost=exit|hang (what a rank does when
-another one is gone), save=no (a checkpoint is never written).
+Keys of a training: run=FOLDER, steps=N, seconds=S a step, every=N steps a checkpoint, startup=S
+seconds before signals are heeded, fail_at=STEP (the last rank exits 1), kill_at=STEP (it dies by
+SIGKILL), lost=exit|hang (what a rank does when another one is gone).
 """
 
 import json
@@ -68,6 +68,8 @@ def checkpoint(run: Path, step: int, value: int) -> None:
 
 
 def train(settings: dict[str, str]) -> int:
+    print("starting", flush=True)
+    time.sleep(float(settings.get("startup", 0)))
     signal.signal(signal.SIGTERM, request_stop)
     rank, world = int(os.environ["EMO_NODE_RANK"]), int(os.environ["EMO_NODES"])
     run = Path(settings["run"])
@@ -89,7 +91,7 @@ def train(settings: dict[str, str]) -> int:
                 os.kill(os.getpid(), signal.SIGKILL)
             stopped = agree(rank, peers, stop)
             due = stopped or step % int(settings.get("every", 1000)) == 0
-            if rank == 0 and due and settings.get("save") != "no":
+            if rank == 0 and due:
                 checkpoint(run, step, value)
             if stopped:
                 return 75
@@ -128,12 +130,15 @@ def main() -> int:
         return train(dict(word.split("=", 1) for word in rest))
     if program == "emo-shards":
         return shards(words)
-    for run in map(Path, words[1:]):
-        result = (run / "result").read_text()
-        if words[0] == "eval":
-            (run / "metrics.json").write_text(json.dumps({"result": result}))
-        else:
-            print(run, json.loads((run / "metrics.json").read_text())["result"])
+    if words[0] == "eval":
+        run = Path(words[1])
+        (run / "metrics.json").write_text(json.dumps({"result": (run / "result").read_text()}))
+    else:
+        *runs, option, table = words[1:]
+        assert option == "--markdown"
+        results = [json.loads(Path(run, "metrics.json").read_text())["result"] for run in runs]
+        lines = [f"{run} {result}\n" for run, result in zip(runs, results, strict=True)]
+        Path(table).write_text("".join(lines))
     return 0
 
 

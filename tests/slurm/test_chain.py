@@ -42,7 +42,7 @@ def test_chain_runs_in_order_over_two_nodes(cluster, repository: Path) -> None:
         assert re.search(rf"{stage} +job {jobs[stage]} +finished", status), status
     assert "runs/c/logs" in status
     assert "tensorboard --logdir runs/c --host localhost" in status
-    table = (repository / "runs/c/table.txt").read_text()
+    table = (repository / "runs/c/table.md").read_text()
     assert [line.split()[:2] for line in table.splitlines()] == [
         [f"runs/c/{stage}", "15"] for stage in ("text", "audio", "fusion")
     ]

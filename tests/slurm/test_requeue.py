@@ -57,6 +57,18 @@ def test_preempted_training_comes_back_and_ends_the_same(
     assert (repository / "run/result").read_text() == result(STEPS)
 
 
+@pytest.mark.parametrize("signal", [("TERM",), ("USR1", "--batch")], ids=["term", "usr1"])
+def test_stopped_before_it_could_save_is_no_error(
+    cluster, repository: Path, submit: Callable[..., int], signal: tuple[str, ...]
+) -> None:
+    job = submit(*TRAIN, "steps=3", "startup=1")
+    cluster.wait_for(lambda: log_of(repository, job).count("starting") == 2, "the start", 30)
+    cluster.call("scancel", f"--signal={signal[0]}", *signal[1:], str(job))
+    assert cluster.finish(job) == "COMPLETED"
+    assert cluster.job(job)["Restarts"] == "1"
+    assert "requeued a step was killed (exit 143)" in "\n".join(history(repository, job))
+
+
 def test_real_error_is_not_requeued(cluster, repository: Path, submit: Callable[..., int]) -> None:
     job = submit(*TRAIN, "fail_at=3")
     assert cluster.finish(job) == "FAILED"
@@ -129,5 +141,6 @@ def test_dead_node_ends_the_job_on_all_and_requeues(
         cluster.start_node(node)
     for lost, job in jobs.items():
         assert cluster.finish(job, seconds=90) == "COMPLETED"
-        assert int(cluster.job(job)["Restarts"]) == 1
+        # Twice, where an order to end the first start reaches the node when it is back.
+        assert int(cluster.job(job)["Restarts"]) in (1, 2)
         assert (repository / lost / "result").read_text() == result(100)
