@@ -20,9 +20,10 @@ class TrainConfig(Config):
     """How long, in which batches, and what is kept.
 
     `global_batch` counts over all processes and accumulation steps; it must be divisible by their
-    product. `select` is the validation score whose best checkpoint is evaluated. `checkpoint_steps`
-    saves inside epochs too. `max_minutes` stops as a preemption does. `nonfinite` skip leaves out
-    up to `max_nonfinite` steps whose loss is not finite; stop ends the run at the first.
+    product. Both batches count dialogues for a context model. `select` is the validation score
+    whose best checkpoint is evaluated. `checkpoint_steps` saves inside epochs too. `max_minutes`
+    stops as a preemption does. `nonfinite` skip leaves out up to `max_nonfinite` steps whose loss
+    is not finite; stop ends the run at the first.
     """
 
     epochs: PositiveInt = 15
@@ -61,6 +62,12 @@ class ExperimentConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _dialogues_are_planned(self) -> ExperimentConfig:
+        if (self.model.context is None) == (self.data.plan.order == "dialogues"):
+            raise ValueError("data.plan.order=dialogues belongs to context models, which need it")
+        return self
+
+    @model_validator(mode="after")
     def _zero_cannot_skip(self) -> ExperimentConfig:
         if self.train.nonfinite == "skip" and self.runtime.strategy.startswith("zero"):
             raise ValueError("train.nonfinite=skip is not to be had under ZeRO: use stop")
@@ -69,6 +76,8 @@ class ExperimentConfig(Config):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The members of a sample that the model reads."""
+        if self.model.context is not None:
+            return tuple(f"{m}_{self.model.context.reads}" for m in self.model.context.modalities)
         audio = (self.data.audio,) if self.model.audio else ()
         text = ("tokens",) if self.model.text else ()
         return (*audio, *text)

@@ -110,6 +110,14 @@ class Samples:
         self.statistics, self.config = statistics, config
         self.pad_token = pad_token
 
+    def units(self, rows: np.ndarray) -> np.ndarray:
+        """What plans count, for `rows`: here rows, dialogues in `emo.dialogues`."""
+        return rows
+
+    def rows_of(self, units: np.ndarray) -> np.ndarray:
+        """The rows of `units`, of which -1 is none."""
+        return units[units >= 0]
+
     def lengths(self, rows: np.ndarray) -> tuple[int, int]:
         """(frames, tokens) that a batch of `rows` (-1: none) is padded to."""
         real = rows[rows >= 0]

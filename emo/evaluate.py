@@ -46,7 +46,11 @@ def predict_part(
     forward pass is a collective. That no row is lost or doubled is asserted.
     """
     steps = EvaluationSteps(
-        samples, rows, batch=config.train.evaluation_batch, world=runtime.world, rank=runtime.rank
+        samples,
+        samples.units(rows),
+        batch=config.train.evaluation_batch,
+        world=runtime.world,
+        rank=runtime.rank,
     )
     batches = loader(
         steps,

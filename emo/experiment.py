@@ -31,6 +31,8 @@ from emo.data import (
     targets,
     training_rows,
 )
+from emo.dialogues import build_parts, source_hash, vector_facts
+from emo.models.context import ContextModel
 from emo.models.model import EmotionModel
 from emo.plan import Plan
 from emo.runtime import Runtime
@@ -50,7 +52,7 @@ MAY_CHANGE = {
 
 
 VIEW_COLUMNS = (
-    "utterance", "variant", "label", "speaker", "session", "dialogue", "text", "split",
+    "utterance", "variant", "label", "speaker", "session", "dialogue", "turn", "text", "split",
 )  # fmt: skip
 
 
@@ -65,10 +67,10 @@ class Experiment:
     config: ExperimentConfig
     dataset: Dataset
     view: View
-    rows: np.ndarray  # trained on, int64
+    rows: np.ndarray  # units trained on, int64: rows, or numbers of dialogues
     samples: Samples
     plan: Plan
-    model: EmotionModel
+    model: EmotionModel | ContextModel
     parameters: int  # trained
 
     @classmethod
@@ -80,8 +82,12 @@ class Experiment:
                 training samples, an `init` run on another view.
         """
         dataset = open_dataset(config.data.shards)
-        tokens = open_tokens(dataset, config)
         view = view_of(dataset, config)
+        if config.model.context is not None:
+            units, dialogues, context, plan = build_parts(dataset, view, config)
+            parameters = sum(p.numel() for p in context.parameters())
+            return cls(config, dataset, view, units, dialogues, plan, context, parameters)
+        tokens = open_tokens(dataset, config)
         rows = training_rows(dataset, view, config.data, audio=config.model.audio is not None)
         statistics = _statistics(runtime, dataset, rows, config)
         samples = Samples(
@@ -130,12 +136,21 @@ class Experiment:
             "label_codes": dict(zip(view.label_set.classes, view.label_set.codes, strict=True)),
             "counts": {p: len(r) for p, r in
                        (("train", view.train), ("val", view.val), ("test", view.test))},
-            "dataset": {"folder": str(self.dataset.folder),
-                        "hash": self.dataset.manifest.dataset_hash},
+            "dataset": {"folder": str(self.dataset.folder), "hash": source_hash(self.dataset)},
+            "context": self.context(),
             "seed": self.config.train.seed,
             "parameters": self.parameters,
             "code": code_version(),
         }  # fmt: skip
+
+    def context(self) -> dict[str, Any] | None:
+        """What a context model sees beside the turn (`past` or `whole`), and whose vectors."""
+        chosen = self.config.model.context
+        if chosen is None:
+            return None
+        sees = "past" if chosen.kind == "icon" else "whole"
+        return {"kind": chosen.kind, "sees": sees, "reads": chosen.reads,
+                "vectors": vector_facts(self.dataset)}  # fmt: skip
 
 
 def view_of(dataset: Dataset, config: ExperimentConfig) -> View:

@@ -260,7 +260,7 @@ def explain_bad_step(
     limit = config.train.max_nonfinite if config.train.nonfinite == "skip" else 0
     if progress.bad_steps <= limit:
         return
-    names = experiment.dataset.column("utterance")[rows[rows >= 0]]
+    names = experiment.dataset.column("utterance")[experiment.samples.rows_of(rows)]
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     raise NonFiniteLoss(
         f"step {progress.step + 1} is not finite (loss {done.loss}, gradient norm {done.norm}; "
@@ -361,7 +361,8 @@ def banner(
             + (f", frozen {' + '.join(config.model.freeze)}" if config.model.freeze else "")
             + f" · {experiment.parameters:,} trained parameters",
             f"data {config.data.shards} ({experiment.dataset.manifest.dataset_hash[:12]}) · "
-            f"{view.name} · {len(experiment.rows)} training rows, {len(view.val)} validation, "
+            f"{view.name} · {len(experiment.rows)} training "
+            f"{'dialogues' if config.model.context else 'rows'}, {len(view.val)} validation, "
             f"{len(view.test)} test",
             f"global batch {settings.global_batch} = {runtime.world} × {settings.accumulation} × "
             f"{settings.global_batch // runtime.world // settings.accumulation} · "
