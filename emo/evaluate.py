@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from emo import metrics, runfiles
+from emo.agreement import agreement
 from emo.config import ExperimentConfig
 from emo.data import EvaluationSteps, Samples, loader
 from emo.losses import emotion_loss
@@ -112,20 +113,24 @@ def report(predictions: Predictions, view: View, dataset: Dataset) -> dict[str, 
     full["interval_95"] = metrics.bootstrap(predictions.labels, predicted, len(classes))
     full["loss"] = predictions.loss
     full["skipped"] = predictions.skipped
+    votes = dataset.table["votes"].take(predictions.rows).to_pylist()
+    full["agreement"] = agreement(votes, predictions.probabilities, view.label_set)
     return full
 
 
 def write_predictions(
     run: Path, part: str, predictions: Predictions, dataset: Dataset, view: View
 ) -> None:
-    """One line an utterance: its id, true class, and a probability for each class."""
-    names, classes = dataset.column("utterance"), view.label_set.classes
+    """One line an utterance: id, dialogue, true class, and a probability for each class."""
+    names, dialogues = dataset.column("utterance"), dataset.column("dialogue")
+    classes = view.label_set.classes
     lines = []
     for row, label, table in zip(
         predictions.rows, predictions.labels, predictions.probabilities, strict=True
     ):
         line = {
             "utterance": names[row],
+            "dialogue": dialogues[row],
             "label": classes[label],
             "probabilities": {c: round(float(p), 9) for c, p in zip(classes, table, strict=True)},
         }

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-import csv as csv_module
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+import yaml
 
-from emo import metrics, runfiles
+from emo import metrics, runfiles, tables
 from emo.evaluate import read_predictions
 from shards import atomic
 from shards.errors import UserError
-from shards.index import TRUTH
+from shards.index import CONFIG, TRUTH
+
+SYSTEMS = {
+    "icon": "ICON",
+    "bclstm": "bc-LSTM",
+    "bilstm_null": "BiLSTM",
+    "dnn_elm": "DNN-ELM",
+}
+# The paper's Table 3, accuracy in %.
+PAPER = {
+    ("ICON", "text"): 58.3,
+    ("ICON", "audio"): 50.7,
+    ("ICON", "text + audio"): 63.8,
+    ("bc-LSTM", "text"): 73.6,
+    ("bc-LSTM", "audio"): 57.1,
+    ("bc-LSTM", "text + audio"): 75.6,
+    ("the paper's", "text"): 72.4,
+    ("the paper's", "audio"): 47.8,
+    ("the paper's", "text + audio"): 76.9,
+}
 
 
 class CompareError(UserError):
@@ -30,7 +46,9 @@ class Result:
 
     run: Path
     facts: dict[str, Any]
+    part: str
     utterances: list[str]
+    dialogues: list[str]
     labels: np.ndarray  # int [N]
     probabilities: np.ndarray  # [N, C]
 
@@ -39,9 +57,25 @@ class Result:
         return self.probabilities.argmax(1)
 
     @property
-    def modalities(self) -> str:
-        parts = [p for p in ("text", "audio") if p in self.facts["model"]]
-        return " + ".join(parts)
+    def reads(self) -> tuple[str, ...]:
+        """The modalities behind the predictions."""
+        context = self.facts.get("context")
+        parts = context["reads"] if context else self.facts["model"]
+        return tuple(part for part in ("text", "audio") if part in parts)
+
+    @property
+    def system(self) -> str:
+        """The system's name, as a column of the paper's Table 3."""
+        context = self.facts.get("context")
+        if context:
+            return SYSTEMS[context["kind"]]
+        return SYSTEMS.get(self.facts.get("audio_kind") or "", "the paper's")
+
+    @property
+    def sees(self) -> str:
+        """Which turns besides its own: "", "past" or "whole"."""
+        context = self.facts.get("context")
+        return context["sees"] if context else ""
 
 
 def load_result(run: Path, part: str) -> Result:
@@ -55,7 +89,9 @@ def load_result(run: Path, part: str) -> Result:
     return Result(
         run,
         facts,
+        part,
         [line["utterance"] for line in lines],
+        [line["dialogue"] for line in lines],
         np.array([classes.index(line["label"]) for line in lines]),
         np.array([[line["probabilities"][c] for c in classes] for line in lines]),
     )
@@ -83,78 +119,72 @@ def check_alike(results: list[Result]) -> None:
             )
 
 
-def ceilings(result: Result) -> dict[str, np.ndarray]:
-    """The Bayes predictions int [N] of the same turns by kind; empty where they are not known."""
+def ceiling(result: Result) -> np.ndarray | None:
+    """The Bayes predictions int [N] of the same turns from the same evidence, where known."""
     path = Path(result.facts["dataset"]["folder"]) / TRUTH
     if not path.is_file():
-        return {}
-    from shards.corpora.truth import ceilings as exact
+        return None
+    from shards.corpora.truth import ceilings
     from shards.labels import label_set
 
-    found = exact(path, label_set(result.facts["label_codes"]))
-    return {
-        kind: np.array([int(np.argmax(table[u])) for u in result.utterances])
-        for kind, table in found.items()
-    }
+    evidence = "both" if len(result.reads) == 2 else result.reads[0]
+    kind = evidence if not result.sees else f"{evidence} {result.sees}".removeprefix("both ")
+    found = ceilings(path, label_set(result.facts["label_codes"])).get(kind)
+    if found is None:
+        return None
+    return np.array([int(np.argmax(found[u])) for u in result.utterances])
 
 
-KIND = {"text": "text", "audio": "audio", "text + audio": "both"}
+def of_paper(result: Result) -> float | None:
+    """The paper's own accuracy (%) for this system and input, where the corpus is IEMOCAP."""
+    config = Path(result.facts["dataset"]["folder"]) / CONFIG
+    if len(result.facts["classes"]) != 5 or not config.is_file():
+        return None
+    reader = (yaml.safe_load(config.read_text()).get("corpus") or {}).get("reader")
+    if reader != "iemocap" or (config.parent / TRUTH).is_file():
+        return None
+    return PAPER.get((result.system, " + ".join(result.reads)))
 
 
 def rows_of(results: list[Result]) -> list[dict[str, Any]]:
-    """One row a run: scores in %, their intervals, the ceiling and the distance to it."""
+    """One row a run: scores in %, their intervals, the ceiling and the distance to it.
+
+    Runs with a context model are resampled by dialogues: their turns are not independent.
+    """
     best = max(results, key=lambda r: float((r.predicted == r.labels).mean()))
-    rows = []
-    for result in results:
-        classes = result.facts["classes"]
-        full = metrics.evaluate(result.labels, result.probabilities, classes)
-        interval = metrics.bootstrap(result.labels, result.predicted, len(classes))
-        row: dict[str, Any] = {
-            "run": result.facts["name"],
-            "modalities": result.modalities,
-            "n": full["n"],
-            "ece": 100 * full["ece"],
-        }
-        for name in ("wa", "ua", "weighted_f1"):
-            row[name] = 100 * full[name]
-            row[f"{name}_low"], row[f"{name}_high"] = (100 * x for x in interval[name])
-        if result is not best:
-            paired = metrics.paired_difference(result.labels, result.predicted, best.predicted)
-            row["to_best"], row["to_best_se"] = 100 * paired["difference"], 100 * paired["se"]
-        known = ceilings(result).get(KIND[result.modalities])
-        if known is not None:
-            row["ceiling"] = 100 * float((known == result.labels).mean())
-            paired = metrics.paired_difference(result.labels, result.predicted, known)
-            row["to_ceiling"] = 100 * paired["difference"]
-            row["to_ceiling_se"] = 100 * paired["se"]
-        rows.append(row)
-    return rows
+    grouped = any(result.sees for result in results)
+    return [row_of(result, best, grouped) for result in results]
 
 
-HEADINGS = ("run", "reads", "WA %", "UA %", "weighted F1 %", "ECE %", "against the best",
-            "Bayes ceiling WA %", "against the ceiling")  # fmt: skip
-
-
-def cells(row: dict[str, Any]) -> list[str]:
-    """A row in words."""
-
-    def with_interval(name: str) -> str:
-        return f"{row[name]:.1f} [{row[name + '_low']:.1f}, {row[name + '_high']:.1f}]"
-
-    def difference(name: str) -> str:
-        return f"{row[name]:+.1f} ± {row[name + '_se']:.1f}" if name in row else "–"
-
-    return [
-        row["run"],
-        row["modalities"],
-        with_interval("wa"),
-        with_interval("ua"),
-        with_interval("weighted_f1"),
-        f"{row['ece']:.1f}",
-        difference("to_best"),
-        f"{row['ceiling']:.1f}" if "ceiling" in row else "–",
-        difference("to_ceiling"),
-    ]
+def row_of(result: Result, best: Result, grouped: bool) -> dict[str, Any]:
+    """One run's row; `grouped` resamples whole dialogues."""
+    classes, groups = result.facts["classes"], result.dialogues if grouped else None
+    full = metrics.evaluate(result.labels, result.probabilities, classes)
+    interval = metrics.bootstrap(result.labels, result.predicted, len(classes), groups)
+    row: dict[str, Any] = {
+        "run": result.facts["name"],
+        "system": result.system,
+        "sees": result.sees,
+        "reads": " + ".join(result.reads),
+        "n": full["n"],
+        "ece": 100 * full["ece"],
+        "js": result.facts["parts"][result.part]["agreement"]["jensen_shannon"],
+    }
+    for name in ("wa", "ua", "weighted_f1"):
+        row[name] = 100 * full[name]
+        row[f"{name}_low"], row[f"{name}_high"] = (100 * x for x in interval[name])
+    against = {} if result is best else {"to_best": best.predicted}
+    known = ceiling(result)
+    if known is not None:
+        row["ceiling"] = 100 * float((known == result.labels).mean())
+        against["to_ceiling"] = known
+    for name, other in against.items():
+        paired = metrics.paired_difference(result.labels, result.predicted, other, groups)
+        row[name], row[f"{name}_se"] = 100 * paired["difference"], 100 * paired["se"]
+    published = of_paper(result)
+    if published is not None:
+        row["published"] = published
+    return row
 
 
 def compare(runs: list[Path], part: str, *, markdown: Path | None, csv: Path | None) -> None:
@@ -166,47 +196,39 @@ def compare(runs: list[Path], part: str, *, markdown: Path | None, csv: Path | N
     results = [load_result(run, part) for run in runs]
     check_alike(results)
     rows = rows_of(results)
-    facts = results[0].facts
-    majority = np.bincount(results[0].labels).max() / len(results[0].labels)
-    title = (
-        f"{facts['protocol']} · {part} part, {rows[0]['n']} turns · {facts['dataset']['folder']}"
-    )
-    notes = [
-        "In brackets: 95 % bootstrap intervals over turns. ± is one paired standard error.",
-        f"Always the commonest class: WA {100 * majority:.1f} %. {overlap_line(facts, part)}",
-    ]
-    # Columns that say nothing for these runs are left out.
-    used = [
-        i
-        for i in range(len(HEADINGS))
-        if any(cells(row)[i] != "–" for row in rows) or i < len(HEADINGS) - 3
-    ]
-    table = Table(title=title, title_justify="left")
-    for i in used:
-        table.add_column(HEADINGS[i], justify="left" if i < 2 else "right")
-    for row in rows:
-        table.add_row(*[cells(row)[i] for i in used])
-    console = Console(width=None if Console().is_terminal else 160)
-    console.print(table)
-    for note in notes:
-        console.print(note, highlight=False)
+    title, notes = words_of(results, part)
+    tables.show(rows, title, notes)
     if markdown is not None:
-        lines = [f"**{title}**", "", "| " + " | ".join(HEADINGS[i] for i in used) + " |"]
-        lines.append("|" + "---|" * len(used))
-        lines += ["| " + " | ".join(cells(row)[i] for i in used) + " |" for row in rows]
-        atomic.write(markdown, ("\n".join([*lines, "", *notes]) + "\n").encode())
+        atomic.write(markdown, tables.markdown(rows, title, notes).encode())
     if csv is not None:
-        out = io.StringIO()
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv_module.DictWriter(out, names)
-        writer.writeheader()
-        writer.writerows(rows)
-        atomic.write(csv, out.getvalue().encode())
+        atomic.write(csv, tables.csv(rows).encode())
 
 
-def overlap_line(facts: dict[str, Any], part: str) -> str:
-    """What the part shares with the training part, in words."""
-    shares = facts["overlap"][f"train-{part}"]
-    return "Of these turns, training also has: " + ", ".join(
-        f"the {what} of {100 * one['share']:.0f} %" for what, one in shares.items()
-    )
+def words_of(results: list[Result], part: str) -> tuple[str, list[str]]:
+    """Title and notes: protocol, size, what chance and people reach, what training has seen."""
+    first = results[0]
+    facts, labels = first.facts, first.labels
+    majority = 100 * np.bincount(labels).max() / len(labels)
+    human = facts["parts"][part]["agreement"]["human"]
+    grouped = any(result.sees for result in results)
+    notes = [
+        f"In brackets: 95 % bootstrap intervals over {'dialogues' if grouped else 'turns'}; "
+        "± is one paired standard error on the same turns.",
+        f"Always the commonest class: WA {majority:.1f} %."
+        + (
+            f" One annotator against the others, where they agree: {100 * human['wa']:.1f} % of "
+            f"{human['n']} votes."
+            if human["wa"] is not None
+            else ""
+        ),
+        "Of these turns, training also has: "
+        + ", ".join(
+            f"the {what} of {100 * one['share']:.0f} %"
+            for what, one in facts["overlap"][f"train-{part}"].items()
+        )
+        + ".",
+    ]
+    if grouped:
+        notes.append("Besides the turn itself, ICON sees the past, bc-LSTM the whole dialogue.")
+    title = f"{facts['protocol']} · {part} part, {len(labels)} turns · {facts['dataset']['folder']}"
+    return title, notes

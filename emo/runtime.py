@@ -295,7 +295,8 @@ def _accelerator(
             accelerator.state.distributed_type = DistributedType.FSDP
             accelerator.state.fsdp_plugin = plugin
         return accelerator
-    return Accelerator(cpu=on_cpu, kwargs_handlers=[group, ddp], **common)
+    launched = "WORLD_SIZE" in os.environ  # a lone process has no group to set up
+    return Accelerator(cpu=on_cpu, kwargs_handlers=[group, ddp] if launched else [], **common)
 
 
 def _require_launched(variable: str, config: RuntimeConfig) -> None:
