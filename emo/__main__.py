@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import traceback
 from pathlib import Path
 
-from shards.errors import EXIT_USER_ERROR, UserError, run_command_line
+from emo import process
+from shards.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, run_command_line
 
 EXIT_SAVED = 75  # stopped early with a checkpoint: EX_TEMPFAIL, "try again"
+EXIT_OTHER = 1
+# How gloo and NCCL name a rank that is late, and one that is gone.
+TIMEOUT_SIGNS = ("imed out", "timeout")
+LOST_SIGNS = ("Connection closed by peer", "Connection reset", "remote process exited")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("run", type=Path)
     command.add_argument("folder", type=Path, help="a new folder")
 
+    command = add("features", "write what trained branches say of every turn, for context models")
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    command.add_argument("folder", type=Path, help="a new folder: a dataset of vectors")
+
     command = add("compare", "a table of runs on the same test turns, with ceilings where known")
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     command.add_argument("--part", choices=("val", "test"), default="test")
@@ -73,13 +83,13 @@ def main(arguments: list[str] | None = None) -> int:
 def train(path: Path, overrides: list[str]) -> int:
     """Train as one of the launched processes and leave word of how it ended.
 
-    `accelerate launch` turns every exit code into 1, so each node's first process writes its own
-    into $EMO_EXIT_FILE, for launch/train.sh, and rank 0 one for people into the run folder.
+    The first process to fail shows its error and leaves its code for launch/train.sh (the launcher
+    turns every code into 1); rank 0 writes how it ended into the run folder, for people.
     """
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
-    main_rank = os.environ.get("RANK", "0") == "0"
+    process.die_with_parent()
+    process.watch(())
     run: Path | None = None
-    code, reason = 1, "error"
+    code, reason = EXIT_OTHER, "error"
     try:
         from emo.config import ExperimentConfig
         from shards.configfile import load
@@ -88,63 +98,74 @@ def train(path: Path, overrides: list[str]) -> int:
         run = config.run
         from emo.train import train as run_training
 
-        outcome = run_training(config)
-        code, reason = (0 if outcome == "done" else EXIT_SAVED), outcome
+        reason = run_training(config)
+        code = 0 if reason == "done" else EXIT_SAVED
+        if code:
+            process.claim_end(code)
     except UserError as error:
         from emo.runtime import OtherRankFailed
 
         code, reason = EXIT_USER_ERROR, str(error)
-        local = getattr(error, "local", False)
-        if (main_rank or local) and not isinstance(error, OtherRankFailed):
+        if not isinstance(error, OtherRankFailed) and process.claim_end(code):
             print(f"error: {error}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
-        code, reason = 130, "interrupted"
+        code, reason = EXIT_INTERRUPTED, "interrupted"
+        process.claim_end(code)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        message = explain(error)
-        if message:
-            code = EXIT_USER_ERROR
-            print(f"error: {message}", file=sys.stderr, flush=True)
-        else:
-            traceback.print_exc()
-    finally:
-        leave_word(code, reason, run if main_rank else None, first)
+        code, message = explain(error)
+        reason = message or f"{type(error).__name__}: {error}"
+        if process.claim_end(code):
+            if message is None:
+                traceback.print_exc()
+            print(f"error: {reason}", file=sys.stderr, flush=True)
+    if process.main():
+        leave_word(code, reason, run)
+    if code in (0, EXIT_SAVED):
         end_process_group()
-    # With the word left for launch/train.sh, a known end is no failure to report: the launcher
-    # would bury the one message that matters under a page of its own.
-    known = code in (EXIT_USER_ERROR, EXIT_SAVED) and "EMO_EXIT_FILE" in os.environ
-    return 0 if known else code
+        return code
+    # The others may wait for this rank for ever: no leave-taking, which could wait for them.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
-def explain(error: Exception) -> str | None:
-    """A message with a remedy for failures that are not bugs, such as a full GPU."""
+def explain(error: Exception) -> tuple[int, str | None]:
+    """The exit code and a message with a remedy; None for what is a bug of ours."""
     import torch
 
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(error, torch.cuda.OutOfMemoryError):
-        return (
+        return EXIT_USER_ERROR, (
             "the GPU's memory is full. What helps, in this order: train.accumulation (twice as "
             "many, smaller micro-batches, the same result), model.*.activation_checkpointing=true, "
             "runtime.precision=bf16, strategy zero2 or fsdp over more GPUs, runtime.offload=true "
-            f"with zero2. ({str(error).splitlines()[0]})"
+            f"with zero2. ({said})"
         )
-    return None
+    if isinstance(error, RuntimeError) and any(sign in said for sign in TIMEOUT_SIGNS):
+        return EXIT_OTHER, (
+            "another process did not arrive within runtime.timeout_seconds: it hangs, or reads its "
+            f"data more slowly than that. The last checkpoint is whole: resume=auto. ({said})"
+        )
+    if isinstance(error, RuntimeError) and any(sign in said for sign in LOST_SIGNS):
+        return EXIT_OTHER, (
+            "another process ended without a word (killed, most often for want of memory). The "
+            f"last checkpoint is whole: resume=auto. ({said})"
+        )
+    return EXIT_OTHER, None
 
 
-def leave_word(code: int, reason: str, run: Path | None, first: bool) -> None:
-    """Write the exit code where launch/train.sh and people look for it."""
-    if first and (path := os.environ.get("EMO_EXIT_FILE")):
-        Path(path).write_text(str(code))
+def leave_word(code: int, reason: str, run: Path | None) -> None:
+    """Write into the run folder how this launch ended."""
     if run is not None and run.is_dir():
         from emo import runfiles
 
-        word = {"code": code, "reason": reason, "launch": os.environ.get("EMO_EXIT_FILE", "")}
-        try:
-            (run / runfiles.EXIT).write_text(json.dumps(word) + "\n")
-        except OSError:  # a full disk: the exit code says it already
-            return
+        with contextlib.suppress(OSError):  # a full disk: the exit code says it already
+            word = json.dumps({"code": code, "reason": reason})
+            (run / runfiles.EXIT).write_text(word + "\n")
 
 
 def end_process_group() -> None:
+    """Without this, ranks abort at exit."""
     import torch.distributed as dist
 
     if dist.is_initialized():
@@ -206,6 +227,18 @@ def export_command(args: argparse.Namespace) -> int:
     return 0
 
 
+def features_command(args: argparse.Namespace) -> int:
+    from emo.vectors import write_vectors
+
+    manifest = write_vectors(args.runs, args.folder)
+    widths = manifest.settings["vectors"]["widths"]
+    print(
+        f"{manifest.summary.samples} turns → {args.folder}: "
+        + ", ".join(f"{name} of {width}" for name, width in widths.items())
+    )
+    return 0
+
+
 def compare_command(args: argparse.Namespace) -> int:
     from emo.report import compare
 
@@ -219,6 +252,7 @@ COMMANDS = {
     "predict": predict_command,
     "crossval": crossval_command,
     "export": export_command,
+    "features": features_command,
     "compare": compare_command,
 }
 

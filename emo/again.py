@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from emo.evaluate import finish
 from emo.experiment import Experiment, load_config, open_run
 from emo.runtime import Runtime, RuntimeConfig
 from emo.trackers import Tracker
-from emo.train import finish
 
 
 def evaluate_again(run: Path) -> None:

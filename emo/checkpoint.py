@@ -3,7 +3,8 @@
 `checkpoints/step-00000120/` holds `weights.safetensors`, `moments.safetensors`, one `rng-R.pt` a
 rank, `state.json`, and `manifest.json` with the size and SHA-256 of each, written last. The folder
 is filled as `step-00000120.tmp` and renamed. `checkpoints/best.json` names the step that validation
-chose. Nothing in it is loaded by an unrestricted unpickler.
+chose. Nothing in it is loaded by an unrestricted unpickler. A checkpoint that is found damaged is
+renamed to `step-00000120.damaged`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ MOMENTS = "moments.safetensors"
 STATE = "state.json"
 MANIFEST = "manifest.json"
 BEST = "best.json"
+DAMAGED = ".damaged"
 FOLDER = re.compile(r"step-(\d{8})$")
 
 
@@ -47,11 +48,14 @@ class Progress:
 
     `step` counts optimizer steps taken; `best` is the best validation score so far (None before
     the first evaluation) and `best_step` its step; `skipped` counts damaged samples and `bad_steps`
-    steps left out for a loss that was not finite.
+    steps left out for a loss that was not finite. `validated` counts the epochs whose validation is
+    done. `trace` adds up what `data.trace_of` says of the units used in this epoch.
     """
 
     step: int
     data: DataState
+    validated: int = 0
+    trace: int = 0
     best: float | None = None
     best_step: int = 0
     skipped: int = 0
@@ -83,16 +87,15 @@ def save(
     """
     final = folder / f"step-{progress.step:08d}"
     draft = final.with_name(final.name + ".tmp")
-    if runtime.from_main(final.is_dir() and _damage(final) is None):
+    if runtime.main_decides(lambda: final.is_dir() and _damage(final) is None):
         return  # this very step was saved already, at the end of an epoch for instance
     weights = state.gather_weights(runtime, model)
     moments = state.gather_moments(runtime, model, optimizer)
 
-    def fill() -> None:
-        if runtime.main:
+    def begin() -> None:
+        with atomic.disk_errors(draft):
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
-        runtime.barrier()
 
     def write_ours() -> None:
         with atomic.disk_errors(draft):
@@ -103,8 +106,6 @@ def save(
                 (draft / STATE).write_text(progress.to_json())
 
     def commit() -> None:
-        if not runtime.main:
-            return
         with atomic.disk_errors(draft):
             files = {p.name: _fingerprint(p) for p in sorted(draft.iterdir())}
             manifest = {
@@ -121,31 +122,38 @@ def save(
             atomic.sync_folder(draft)
             atomic.commit(draft, final)
 
-    fill()
+    def settle() -> None:
+        _mark_best(folder, progress)
+        _prune(folder, keep)
+
     try:
-        together(runtime, write_ours)
-        together(runtime, commit)
+        runtime.main_decides(begin)
+        runtime.together(write_ours)
+        runtime.main_decides(commit)
+        runtime.main_decides(settle)
     except UserError:
         if runtime.main:
             shutil.rmtree(draft, ignore_errors=True)
         raise
-    if runtime.main:
-        _prune(folder, keep)
-
-
-def mark_best(folder: Path, step: int, score: float) -> None:
-    """Name `step` as the one to evaluate, predict with and export."""
-    atomic.write(folder / BEST, json.dumps({"step": step, "score": score}).encode())
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint, and a line about each newer one that is damaged."""
+    """The newest whole checkpoint, and a line about each newer one that is damaged.
+
+    Damaged ones are set aside, lest they count as checkpoints when older ones are pruned.
+    """
     passed_over: list[str] = []
     for path in reversed(_committed(folder)):
         damage = _damage(path)
         if damage is None:
             return path, passed_over
-        passed_over.append(f"checkpoint {path.name} is damaged ({damage}): passed over")
+        aside = path.with_name(path.name + DAMAGED)
+        with atomic.disk_errors(aside):
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        passed_over.append(
+            f"checkpoint {path.name} is damaged ({damage}): passed over, now {aside.name}"
+        )
     return None, passed_over
 
 
@@ -203,8 +211,7 @@ def restore(
         _read_rng(checkpoint / f"rng-{runtime.rank}.pt", runtime)
     else:
         seed_rank(seed, progress.step, runtime.rank)
-    runtime.barrier()
-    return progress
+    return runtime.together(lambda: _settle_best(runtime, checkpoint.parent, progress))
 
 
 def seed_rank(seed: int, step: int, rank: int) -> None:
@@ -213,16 +220,6 @@ def seed_rank(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(words[0]))  # CUDA's generators as well
     np.random.seed(int(words[1]))
     random.seed(int(words[2]))
-
-
-def together(runtime: Runtime, action: Callable[[], None]) -> None:
-    """Run `action` on every rank; an error on one is an error on all."""
-    error: Exception | None = None
-    try:
-        action()
-    except Exception as caught:
-        error = caught
-    runtime.fail_together(error)
 
 
 def _write_rng(path: Path, runtime: Runtime) -> None:
@@ -278,6 +275,25 @@ def _damage(checkpoint: Path) -> str | None:
         if _fingerprint(path) != expected:
             return f"{name} has changed since it was written"
     return None
+
+
+def _mark_best(folder: Path, progress: Progress) -> None:
+    """Name the step to evaluate, predict with and export."""
+    if progress.best is not None:
+        word = json.dumps({"step": progress.best_step, "score": progress.best})
+        atomic.write(folder / BEST, word.encode())
+
+
+def _settle_best(runtime: Runtime, folder: Path, progress: Progress) -> Progress:
+    """Make `best.json` say what the resumed state says; forget a best that is no longer whole."""
+    if progress.best is None:
+        return progress
+    best_path = folder / f"step-{progress.best_step:08d}"
+    if _damage(best_path) is not None:
+        return replace(progress, best=None, best_step=0)
+    if runtime.main:
+        _mark_best(folder, progress)
+    return progress
 
 
 def _prune(folder: Path, keep: int) -> None:

@@ -214,7 +214,10 @@ class TrainingSteps(Dataset):
         rows = self.global_rows(step)
         frames, tokens = self.samples.lengths(rows)
         mine = rank_slices(rows, self.world, self.rank, self.accumulation)
-        return [self.samples.batch(micro, frames, tokens) for micro in mine]
+        batches = [self.samples.batch(micro, frames, tokens) for micro in mine]
+        for batch, units in zip(batches, mine, strict=True):
+            batch["trace"] = torch.tensor(trace_of(units))
+        return batches
 
 
 class EvaluationSteps(Dataset):
@@ -247,7 +250,22 @@ def loader(steps: Dataset, order: range, *, workers: int, pin: bool) -> DataLoad
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
+        # Or else each start draws from the generator that dropout uses: a resumed run would differ.
+        generator=torch.Generator(),
     )
+
+
+def trace_of(units: np.ndarray) -> int:
+    """A sum over `units` (-1: none) that tells whether each of a set was used exactly once.
+
+    Every unit adds a 32-bit hash of its number (the finalizer of SplitMix64, Steele et al. 2014),
+    so traces of parts of an epoch, from any rank, may be added in any order, exactly even as floats
+    up to two million units at a time.
+    """
+    x = units[units >= 0].astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return int(((x ^ (x >> np.uint64(31))) >> np.uint64(32)).sum())
 
 
 def targets(dataset: index.Dataset, view: View, kind: Literal["hard", "soft"]) -> np.ndarray:

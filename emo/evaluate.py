@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from emo import metrics, runfiles
+from emo import checkpoint, metrics, runfiles
 from emo.agreement import agreement
 from emo.config import ExperimentConfig
 from emo.data import EvaluationSteps, Samples, loader
+from emo.experiment import Experiment
 from emo.losses import emotion_loss
 from emo.runtime import Runtime
+from emo.state import scatter_weights
+from emo.trackers import Tracker
 from shards import atomic
+from shards.errors import UserError
 from shards.index import Dataset
 from shards.views import View
 
@@ -33,6 +38,10 @@ class Predictions:
     skipped: int
 
 
+class StopRequested(UserError):
+    """A preemption came in the middle of an evaluation."""
+
+
 @torch.no_grad()
 def predict_part(
     runtime: Runtime,
@@ -45,6 +54,9 @@ def predict_part(
 
     Every rank does the same number of steps, filled up with invalid rows: under ZeRO-3 and FSDP a
     forward pass is a collective. That no row is lost or doubled is asserted.
+
+    Raises:
+        StopRequested: a rank was asked to stop; nothing is lost but this evaluation.
     """
     steps = EvaluationSteps(
         samples,
@@ -63,12 +75,12 @@ def predict_part(
     found, loss = [], torch.zeros((), dtype=torch.float64)
     source = iter(batches)
     for _ in range(len(steps)):
-        error: Exception | None = None
-        try:
-            batch = next(source)
-        except Exception as caught:  # a damaged sample, or a worker that died
-            error = caught
-        runtime.fail_together(error)
+        batch, error = fetch(source)
+        failed, stops = runtime.agree(error is not None, runtime.stop_requested)
+        if failed:
+            runtime.fail_together(error)
+        if stops:
+            raise StopRequested("asked to stop while evaluating")
         logits_BC = model(runtime.to_device(batch)).double().cpu()
         loss += emotion_loss(logits_BC, batch["target"], batch["valid"])
         table = torch.softmax(logits_BC, -1)
@@ -92,6 +104,14 @@ def predict_part(
         loss=total_loss / max(1, len(seen)),
         skipped=skipped,
     )
+
+
+def fetch(source: Iterator[Any]) -> tuple[Any, Exception | None]:
+    """The next item, or the error instead: every rank must learn of it before it goes on."""
+    try:
+        return next(source), None
+    except Exception as error:  # a damaged sample, or a worker that died
+        return [], error
 
 
 def scores(predictions: Predictions, view: View) -> dict[str, float]:
@@ -141,3 +161,33 @@ def write_predictions(
 def read_predictions(run: Path, part: str) -> list[dict[str, Any]]:
     """The lines that `write_predictions` wrote."""
     return [json.loads(line) for line in runfiles.predictions(run, part).read_text().splitlines()]
+
+
+def finish(
+    runtime: Runtime,
+    config: ExperimentConfig,
+    experiment: Experiment,
+    model: nn.Module,
+    tracker: Tracker,
+) -> None:
+    """Evaluate the checkpoint that validation chose, on validation and test, and write it down."""
+    folder = runfiles.checkpoints(config.run)
+    chosen = folder / runtime.main_decides(lambda: checkpoint.best(folder).name)
+    scatter_weights(runtime, model, checkpoint.read_weights(chosen))
+    parts: dict[str, Any] = {}
+    for part, rows in (("val", experiment.view.val), ("test", experiment.view.test)):
+        found = predict_part(runtime, model, experiment.samples, rows, config)
+        if runtime.main:
+            parts[part] = report(found, experiment.view, experiment.dataset)
+            write_predictions(config.run, part, found, experiment.dataset, experiment.view)
+    if runtime.main:
+        summary = experiment.facts() | {"checkpoint": chosen.name, "parts": parts}
+        atomic.write(runfiles.metrics(config.run), (json.dumps(summary, indent=1) + "\n").encode())
+        test = parts["test"]
+        low, high = test["interval_95"]["wa"]
+        tracker.say(
+            f"test ({test['n']} utterances, {chosen.name}): WA {100 * test['wa']:.1f} "
+            f"[{100 * low:.1f}, {100 * high:.1f}] UA {100 * test['ua']:.1f} weighted F1 "
+            f"{100 * test['weighted_f1']:.1f} → {runfiles.metrics(config.run)}"
+        )
+    runtime.barrier()

@@ -196,19 +196,17 @@ def open_run(runtime: Runtime, config: ExperimentConfig) -> Iterator[Path | None
         RunError: another process writes there, a run is there already, or it had other settings.
     """
     lock: int | None = None
-    found: Path | None = None
 
-    def enter() -> None:
-        nonlocal lock, found
-        if runtime.main:
-            with atomic.disk_errors(config.run):
-                config.run.mkdir(parents=True, exist_ok=True)
-            lock = _lock(config.run)
-            found = _resumable(config)
-            (config.run / runfiles.EXIT).unlink(missing_ok=True)
+    def enter() -> str | None:
+        nonlocal lock
+        with atomic.disk_errors(config.run):
+            config.run.mkdir(parents=True, exist_ok=True)
+        lock = _lock(config.run)
+        found = _resumable(config)
+        (config.run / runfiles.EXIT).unlink(missing_ok=True)
+        return found.name if found else None
 
-    checkpoint.together(runtime, enter)
-    name = runtime.from_main(found.name if found else None)
+    name = runtime.main_decides(enter)
     try:
         yield runfiles.checkpoints(config.run) / name if name else None
     finally:

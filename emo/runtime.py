@@ -1,59 +1,42 @@
-"""The one object that owns accelerator, rank, world, device and seed; nothing else reads `RANK`.
+"""The one object that owns accelerator, rank, world, device and seed.
 
-accelerate silently runs something else than was asked for in several settings (ZeRO or FSDP with
-the CPU flag becomes plain data parallelism, a missing launcher becomes one process).
-`Runtime.start` compares what was asked with what runs, and stops at a difference.
+Nothing else asks the environment who it is (`emo.process` reads it on behalf of this one and of the
+entry point). `Runtime.start` compares what was asked with what runs, and stops at a difference.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
+import io
 import json
-import os
 import platform
-import signal
-import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator, DistributedType
-from accelerate.utils import (
-    DeepSpeedPlugin,
-    DistributedDataParallelKwargs,
-    FullyShardedDataParallelPlugin,
-    InitProcessGroupKwargs,
-)
-from pydantic import PositiveFloat, PositiveInt
+from accelerate import Accelerator
 
-from shards.configfile import Config
+from emo import process
+from emo.optim import OptimConfig, build_optimizer, parameter_groups
+from emo.strategies import (
+    ZERO,
+    RuntimeConfig,
+    RuntimeMismatch,
+    check_device,
+    differences,
+    input_dtype,
+    make_accelerator,
+)
 from shards.errors import UserError
 
-Strategy = Literal["cpu", "gpu", "zero1", "zero2", "zero3", "fsdp"]
-ZERO = ("zero1", "zero2", "zero3")
-DEEPSPEED_FOLDER = Path(__file__).parent.parent / "launch" / "deepspeed"
+T = TypeVar("T")
 
-
-class RuntimeConfig(Config):
-    """What runs the training. `launch/train.sh` sets `strategy` and `processes`."""
-
-    strategy: Strategy = "cpu"
-    processes: PositiveInt = 1  # over all nodes
-    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"  # fp64: tests of exactness
-    offload: bool = False  # ZeRO: optimizer state in the memory of the CPU
-    compile: bool = False
-    timeout_seconds: PositiveFloat = 600  # a collective that takes longer is a hung rank
-    preempt_signals: tuple[Literal["TERM", "USR1", "USR2", "INT"], ...] = ("TERM",)
-
-
-class RuntimeMismatch(UserError):
-    """The launcher runs something else than the configuration asks for."""
+__all__ = ["OtherRankFailed", "Runtime", "RuntimeConfig", "RuntimeMismatch", "quiet"]
 
 
 class OtherRankFailed(UserError):
@@ -76,8 +59,7 @@ class Runtime:
         self.rank: int = accelerator.process_index
         self.world: int = accelerator.num_processes
         self.device: torch.device = accelerator.device
-        self.dtype = _input_dtype(config)
-        self._stop = False
+        self.dtype = input_dtype(config)
         # Flags between ranks travel over gloo, so that they cost no synchronisation with a GPU.
         self._flags = (
             dist.new_group(backend="gloo", timeout=timedelta(seconds=config.timeout_seconds))
@@ -95,10 +77,12 @@ class Runtime:
             RuntimeMismatch: what the launcher started is not what `config` asks for; the message
                 lists every difference.
         """
-        die_with_parent()
-        _check_device(config)
-        accelerator = _accelerator(config, accumulation, micro_batch, clip)
-        problems = _differences(config, accelerator)
+        process.die_with_parent()
+        process.watch(config.preempt_signals)
+        check_device(config)
+        with quiet():
+            accelerator = make_accelerator(config, accumulation, micro_batch, clip)
+        problems = differences(config, accelerator)
         if problems:
             raise RuntimeMismatch(
                 "what runs is not what was asked for:\n  "
@@ -180,15 +164,39 @@ class Runtime:
             raise error
         raise OtherRankFailed(f"rank {int(failed.argmax())} failed")
 
+    def together(self, action: Callable[[], T]) -> T:
+        """`action()` of every rank; an error on one is an error on all."""
+        error: Exception | None = None
+        try:
+            result = action()
+        except Exception as caught:
+            error = caught
+        self.fail_together(error)
+        return result
+
+    def main_decides(self, action: Callable[[], Any]) -> Any:
+        """What `action` gives on rank 0 (anything JSON can hold), on every rank; so its error."""
+        return self.from_main(self.together(lambda: action() if self.main else None))
+
     # -- the model -----------------------------------------------------------------------------
 
     def prepare(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+        self, model: torch.nn.Module, config: OptimConfig
     ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-        """Hand model and optimizer to the strategy. The loader is never prepared."""
+        """`model` and its optimizer, wrapped by the strategy. The loader is never prepared.
+
+        Under every strategy it is torch's Adam or AdamW over the same groups; only with the
+        optimizer on the CPU beside a GPU it is DeepSpeed's, in the same form.
+        """
         if self.config.precision == "fp64":
             model.double()
         with quiet():
+            if self.config.offload:
+                optimizer = _cpu_adam(model, config)
+            else:
+                optimizer = build_optimizer(model, config, fused=self.device.type == "cuda")
+            if self.config.compile:
+                model.compile()  # in place: the names of the weights stay
             model, optimizer = self.accelerator.prepare(model, optimizer)
         return model, optimizer
 
@@ -205,20 +213,10 @@ class Runtime:
         """Around each micro-batch: gradients are exchanged at the window's last one only."""
         return self.accelerator.accumulate(model)
 
-    # -- stopping ------------------------------------------------------------------------------
-
-    def watch_signals(self) -> None:
-        """From now on a preemption signal sets a flag; training looks at it at every step."""
-
-        def request_stop(number: int, frame: Any) -> None:
-            self._stop = True
-
-        for name in self.config.preempt_signals:
-            signal.signal(getattr(signal, f"SIG{name}"), request_stop)
-
     @property
     def stop_requested(self) -> bool:
-        return self._stop
+        """Whether this rank was asked to save and end."""
+        return process.stop_requested()
 
     def close(self) -> None:
         """Leave the process group; without this, ranks abort at exit."""
@@ -226,126 +224,23 @@ class Runtime:
             dist.destroy_process_group()
 
 
-def die_with_parent() -> None:
-    """Ask the kernel (Linux) to kill this process when its launcher dies: no rank is orphaned."""
-    PR_SET_PDEATHSIG = 1
-    if "WORLD_SIZE" in os.environ and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the libraries' start-up remarks that a user can do nothing about."""
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+        yield
+    # A dimension of size 1 has any stride: the first convolution's, in channels-last.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
 
 
-def quiet() -> AbstractContextManager[Any]:
-    """Silence the libraries' start-up warnings that a user can do nothing about."""
-    return warnings.catch_warnings(action="ignore")
+def _cpu_adam(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """DeepSpeed's Adam for states in the CPU's memory; compiled at its first use."""
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-
-def _input_dtype(config: RuntimeConfig) -> torch.dtype:
-    if config.precision == "fp64":
-        return torch.float64
-    if config.strategy in ZERO:  # DeepSpeed casts the whole model
-        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision, torch.float32)
-    return torch.float32
-
-
-def _check_device(config: RuntimeConfig) -> None:
-    if config.strategy == "gpu" and not torch.cuda.is_available():
-        raise RuntimeMismatch(
-            "strategy gpu was asked for, but torch sees no CUDA device; use strategy cpu, or check "
-            "the driver with nvidia-smi"
-        )
-    on_cpu = config.strategy == "cpu" or not torch.cuda.is_available()
-    if on_cpu and config.precision == "fp16":
-        raise RuntimeMismatch("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
-    if config.offload and config.strategy not in ZERO:
-        raise RuntimeMismatch(f"offload belongs to ZeRO; strategy {config.strategy} has none")
-    if config.precision == "fp64" and config.strategy in (*ZERO, "fsdp"):
-        raise RuntimeMismatch("precision fp64 is for strategies cpu and gpu only")
-
-
-def _accelerator(
-    config: RuntimeConfig, accumulation: int, micro_batch: int, clip: float
-) -> Accelerator:
-    on_cpu = not torch.cuda.is_available() or config.strategy == "cpu"
-    group = InitProcessGroupKwargs(
-        backend="gloo" if on_cpu else "nccl", timeout=timedelta(seconds=config.timeout_seconds)
+    return DeepSpeedCPUAdam(
+        parameter_groups(model, config),
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        adamw_mode=config.name == "adamw",  # its default turns every Adam into AdamW
     )
-    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
-    mixed = {"fp64": "no", "fp32": "no"}.get(config.precision, config.precision)
-    common: dict[str, Any] = {
-        "gradient_accumulation_steps": accumulation,
-        "mixed_precision": mixed,
-        "step_scheduler_with_optimizer": False,
-    }
-    if config.strategy in ZERO:
-        _require_launched("ACCELERATE_USE_DEEPSPEED", config)
-        settings = _deepspeed_settings(config, accumulation, micro_batch, clip)
-        with quiet():
-            return Accelerator(
-                deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
-                kwargs_handlers=[group],
-                **common,
-            )
-    if config.strategy == "fsdp":
-        _require_launched("ACCELERATE_USE_FSDP", config)
-        plugin = FullyShardedDataParallelPlugin(
-            fsdp_version=2, auto_wrap_policy="no_wrap", state_dict_type="FULL_STATE_DICT"
-        )
-        accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=plugin, kwargs_handlers=[group], **common)
-        if on_cpu and accelerator.num_processes > 1:
-            # accelerate turns FSDP into plain multi-CPU here, though torch's FSDP2 runs on gloo.
-            accelerator.state.distributed_type = DistributedType.FSDP
-            accelerator.state.fsdp_plugin = plugin
-        return accelerator
-    launched = "WORLD_SIZE" in os.environ  # a lone process has no group to set up
-    return Accelerator(cpu=on_cpu, kwargs_handlers=[group, ddp] if launched else [], **common)
-
-
-def _require_launched(variable: str, config: RuntimeConfig) -> None:
-    if os.environ.get(variable, "").lower() != "true":
-        raise RuntimeMismatch(
-            f"strategy {config.strategy} was asked for, but this process was not launched for it; "
-            f"start it by launch/train.sh {config.strategy} CONFIG"
-        )
-
-
-def _deepspeed_settings(
-    config: RuntimeConfig, accumulation: int, micro_batch: int, clip: float
-) -> dict[str, Any]:
-    """The strategy's file with every number set by us: no `auto` is left to a library's guess."""
-    settings = json.loads((DEEPSPEED_FOLDER / f"{config.strategy}.json").read_text())
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    settings |= {
-        "train_micro_batch_size_per_gpu": micro_batch,
-        "gradient_accumulation_steps": accumulation,
-        "train_batch_size": micro_batch * accumulation * world,
-        "gradient_clipping": clip,
-        "bf16": {"enabled": config.precision == "bf16"},
-        "fp16": {"enabled": config.precision == "fp16"},
-    }
-    if config.offload:
-        settings["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
-    return settings
-
-
-def _differences(config: RuntimeConfig, accelerator: Accelerator) -> list[str]:
-    wanted = {
-        "cpu": (DistributedType.MULTI_CPU, DistributedType.NO),
-        "gpu": (DistributedType.MULTI_GPU, DistributedType.NO),
-        "fsdp": (DistributedType.FSDP,),
-    }.get(config.strategy, (DistributedType.DEEPSPEED,))
-    found = accelerator.distributed_type
-    problems = []
-    if found not in wanted:
-        problems.append(f"strategy: asked for {config.strategy}, accelerate runs {found.value}")
-    if accelerator.num_processes != config.processes:
-        problems.append(f"processes: asked for {config.processes}, {accelerator.num_processes} run")
-    mixed = {"fp64": "no", "fp32": "no"}.get(config.precision, config.precision)
-    if accelerator.mixed_precision != mixed:
-        problems.append(
-            f"precision: asked for {config.precision}, accelerate has {accelerator.mixed_precision}"
-        )
-    device = accelerator.device.type
-    if config.strategy == "gpu" and device != "cuda":
-        problems.append(f"device: asked for a GPU, this rank has {device}")
-    if config.strategy == "cpu" and device != "cpu":
-        problems.append(f"device: asked for the CPU, this rank has {device}")
-    return problems

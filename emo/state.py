@@ -28,7 +28,7 @@ def bare(model: nn.Module) -> nn.Module:
         model = inner
     if hasattr(model, "reshard"):
         # FSDP2's root stays gathered after a forward pass, in buffers that the next call may free.
-        model.reshard()
+        model.reshard()  # type: ignore[operator]
     return model
 
 
@@ -113,8 +113,8 @@ def _full_parameter(runtime: Runtime, tensor: Tensor) -> Tensor:
         return tensor.full_tensor()
     if not runtime.zero:
         return tensor
-    from deepspeed.utils import safe_get_full_fp32_param
     from deepspeed.runtime.zero import GatheredParameters
+    from deepspeed.utils import safe_get_full_fp32_param
 
     if tensor.requires_grad:
         master = safe_get_full_fp32_param(tensor)

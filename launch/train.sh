@@ -81,14 +81,14 @@ if $dry_run; then
   exit 0
 fi
 
-# The ranks say how they ended in a file of this launch: `accelerate launch` turns every code into 1.
-EMO_EXIT_FILE=$(mktemp -t emo-exit.XXXXXX)
-export EMO_EXIT_FILE
-trap 'rm -f "$EMO_EXIT_FILE"' EXIT
+# The first rank to end early leaves its exit code here: `accelerate launch` turns every code into 1.
+word=$(mktemp -d -t emo-exit.XXXXXX)
+export EMO_EXIT_FILE=$word/code
+trap 'rm -rf "$word"' EXIT
 
 # The launcher runs in a process group of its own, so that everything in it can be ended at once.
 set -m
-env "${settings[@]}" "${command[@]}" </dev/null &
+env "${settings[@]}" python "$home/launch/quietly.py" "${command[@]:2}" </dev/null &
 launcher=$!
 set +m
 
@@ -97,12 +97,17 @@ end_all() { kill -KILL -- "-$launcher" 2>/dev/null || true; }
 forward() { # to the ranks alone: the launcher would kill them 30 s after hearing it
   [[ -z $guard ]] || { end_all; return; } # asked twice
   echo "stopping: the run saves a checkpoint first (once more to kill it)" >&2
-  pkill -TERM -P "$launcher" 2>/dev/null || true
-  { sleep "${EMO_GRACE:-120}" && end_all; } >/dev/null 2>&1 &
+  { # again and again: ranks may not have been started yet
+    for ((second = 0; second < ${EMO_GRACE:-120}; second++)); do
+      pkill -TERM -P "$launcher" || true
+      sleep 1
+    done
+    end_all
+  } >/dev/null 2>&1 &
   guard=$!
 }
 guard=
-trap forward TERM USR1 INT
+trap forward TERM USR1 USR2 INT
 
 code=0
 while :; do
@@ -112,6 +117,9 @@ done
 [[ -n $guard ]] && kill -- "$guard" 2>/dev/null
 end_all # a rank that outlived its launcher
 
-said=$(<"$EMO_EXIT_FILE")
-[[ -n $said && $said != 0 ]] && code=$said
+if [[ -s $EMO_EXIT_FILE ]]; then
+  code=$(<"$EMO_EXIT_FILE")
+elif [[ $code -eq 143 || (-n $guard && $code -ne 0) ]]; then
+  code=75 # stopped while starting: there was nothing new to save
+fi
 exit "$code"

@@ -1,0 +1,80 @@
+"""One optimizer step: micro-batches, gradient, and whether it may be applied."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from emo.config import ExperimentConfig
+from emo.losses import emotion_loss
+from emo.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did, the same on every rank; `applied` False: it was left out."""
+
+    loss: float
+    norm: float
+    applied: bool
+
+
+def train_step(
+    runtime: Runtime,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    micro: list[dict[str, Tensor]],
+    valid: int,
+    config: ExperimentConfig,
+) -> StepReport:
+    """One optimizer step over this rank's micro-batches.
+
+    The loss is the sum over valid rows divided by `valid`, their number in the *global* batch.
+    Strategies average gradients over ranks and accumulation steps; both are multiplied back.
+    """
+    scale = runtime.world * config.train.accumulation / max(1, valid)
+    total = torch.zeros((), device=runtime.device, dtype=torch.float64)
+    for number, batch in enumerate(micro):
+        batch = runtime.to_device(batch)
+        with runtime.accumulate(model):
+            loss = emotion_loss(
+                model(batch),
+                batch["target"],
+                batch["valid"],
+                smoothing=config.train.label_smoothing,
+            )
+            total += loss.detach()
+            last = number == len(micro) - 1
+            if runtime.zero and last:  # DeepSpeed steps inside backward: look before it
+                [bad] = runtime.agree(not math.isfinite(total.item()))
+                if bad:
+                    return StepReport(loss=math.nan, norm=math.nan, applied=False)
+            runtime.accelerator.backward(loss * scale)
+    norm = gradient_norm(runtime, model, config.optim.clip)
+    # `.item()` waits for the device, once a step: a step that must not happen is never taken.
+    [summed] = runtime.agree(total.item())
+    applied = runtime.zero or math.isfinite(norm) or may_overflow(runtime, summed)
+    if applied:
+        optimizer.step()
+    optimizer.zero_grad()
+    return StepReport(loss=summed / max(1, valid), norm=norm, applied=applied)
+
+
+def gradient_norm(runtime: Runtime, model: nn.Module, clip: float | None) -> float:
+    """The norm of the whole gradient before it is clipped to `clip`."""
+    if runtime.zero:
+        norm = model.get_global_grad_norm()  # type: ignore[operator]
+        return float(norm) if norm is not None else math.nan
+    trained = [p for p in model.parameters() if p.requires_grad]
+    norm = runtime.accelerator.clip_grad_norm_(trained, math.inf if clip is None else clip)
+    if hasattr(norm, "full_tensor"):
+        norm = norm.full_tensor()
+    return float(norm)
+
+
+def may_overflow(runtime: Runtime, loss: float) -> bool:
+    """Whether infinite gradients are part of fp16's search for its loss scale."""
+    return runtime.config.precision == "fp16" and math.isfinite(loss)

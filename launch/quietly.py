@@ -1,0 +1,43 @@
+"""`accelerate launch`, without its own traceback when a rank fails: the rank has said why.
+
+It ends with launch/train.sh, on which it depends, by the same SIGTERM that a preemption sends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import signal
+import subprocess
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Run the launcher on our arguments; its exit code is 0, 1, or 143 after a SIGTERM."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    from accelerate.commands.launch import main as launch
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    logging.disable(logging.CRITICAL)  # the launcher's only: ranks are processes of their own
+    try:
+        launch()
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
+            memory = ", most often for want of memory" if name == "SIGKILL" else ""
+            print(f"error: rank {rank} was ended by {name}{memory}", file=sys.stderr)
+        return 1
+    except SignalException:
+        return 128 + signal.SIGTERM
+    except subprocess.CalledProcessError:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
