@@ -60,6 +60,10 @@ class ShardConfig(Config):
     def _makes_something(self) -> ShardConfig:
         if self.features is None and self.text is None:
             raise ValueError("features and text are both null: there is nothing to write")
+        if self.features and self.features.kinds == ("lld",) and self.augment.variants:
+            raise ValueError(
+                "features.kinds [lld] is made of clean turns: set augment.variants: []"
+            )
         return self
 
     def settings(self) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from shards.configfile import Config
 from shards.errors import UserError
+from shards.lowlevel import KIND as LLD
+from shards.lowlevel import LowLevel, LowLevelConfig
 
 FLOOR = 1e-10  # power below which everything is -100 dB
 
@@ -17,13 +19,16 @@ FLOOR = 1e-10  # power below which everything is -100 dB
 class FeatureConfig(Config):
     """Which features are written, and the analysis behind them."""
 
-    kinds: tuple[Literal["logmel", "mfcc"], ...] = Field(default=("logmel", "mfcc"), min_length=1)
+    kinds: tuple[Literal["logmel", "mfcc", "lld"], ...] = Field(
+        default=("logmel", "mfcc"), min_length=1
+    )
     n_fft: int = Field(default=1024, ge=64, le=16384)  # samples a frame (Hann window)
     hop: int = Field(default=256, ge=16)  # samples between frames
     mels: int = Field(default=128, ge=8, le=512)
     coefficients: int = Field(default=40, ge=1)  # of the MFCC
     fmin: float = Field(default=0.0, ge=0)  # Hz
     fmax: float | None = Field(default=None, gt=0)  # Hz; none: half the sampling rate
+    lowlevel: LowLevelConfig = LowLevelConfig()  # the kind lld, made of clean turns alone
 
     @model_validator(mode="after")
     def _sensible(self) -> FeatureConfig:
@@ -39,6 +44,14 @@ class FeatureConfig(Config):
             raise ValueError("fmax: must lie above fmin")
         return self
 
+    @model_serializer(mode="wrap")
+    def _settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without settings that nothing is made by: they must not tell two datasets apart."""
+        settings: dict[str, Any] = handler(self)
+        if LLD not in self.kinds:
+            settings.pop("lowlevel", None)
+        return settings
+
 
 class FeatureError(UserError):
     """Feature settings that do not fit the sampling rate."""
@@ -46,6 +59,8 @@ class FeatureError(UserError):
 
 class Extractor:
     """Waveform -> {"logmel": float32 [frames, mels] in dB, "mfcc": float32 [frames, coefficients]}.
+
+    And "lld" where it is asked for: float32 [its own frames, 32], see `shards.lowlevel`.
 
     The definition is librosa's, without `top_db`: periodic Hann window, frames centred on
     multiples of `hop` with zeros beyond the ends, power spectrum, Slaney's mel filters of unit
@@ -67,14 +82,20 @@ class Extractor:
         self.config = config
         self._window = hann(config.n_fft)
         self._filters = csr_array(_mel_filters(config, sample_rate))
+        self._lowlevel = LowLevel(config.lowlevel, sample_rate) if LLD in config.kinds else None
 
-    def __call__(self, wave: np.ndarray) -> dict[str, np.ndarray]:
-        """The configured features of `wave`, float32 [samples]."""
+    def __call__(self, wave: np.ndarray, clean: bool = True) -> dict[str, np.ndarray]:
+        """The configured features of `wave`, float32 [samples]; of a variant (not `clean`) no lld.
+
+        Tracking pitch costs more than all else, which five variants would pay five times.
+        """
         logmel = self._logmel(wave)
         made = {"logmel": logmel}
+        if self._lowlevel is not None and clean:
+            made[LLD] = self._lowlevel(wave)
         if "mfcc" in self.config.kinds:
             made["mfcc"] = self._mfcc(logmel)
-        return {kind: made[kind] for kind in self.config.kinds}
+        return {kind: made[kind] for kind in self.config.kinds if kind in made}
 
     def _logmel(self, wave: np.ndarray) -> np.ndarray:
         parts = spectrum(wave, self._window, self.config.hop).view(np.float32)

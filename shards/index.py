@@ -20,12 +20,15 @@ from pydantic import ValidationError
 
 from shards.configfile import Config, digest
 from shards.errors import UserError
-from shards.schema import SCHEMA_VERSION
+from shards.lowlevel import KIND as LLD
+from shards.lowlevel import WIDTH
+from shards.schema import DTYPES, SCHEMA_VERSION
 from shards.sidecar import MEMBERS, shard_name
 
 MANIFEST, INDEX, BUILD = "manifest.json", "index.parquet", "build.json"
 REJECTED, FLAGGED, TRUTH = "rejected.jsonl", "flagged.jsonl", "truth.jsonl"
 TOKENIZER, CONFIG = "tokenizer", "config.yaml"
+NPY_HEADER = 128  # bytes before the numbers in a .npy file of format 1.0 of a few dimensions
 
 _TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
 # One column for each key of `schema.metadata`, then where the sample lies and how it was labelled.
@@ -126,6 +129,13 @@ class Dataset:
     def column(self, name: str) -> np.ndarray:
         """Column `name` as a numpy array [rows]: int64, float64 (null is NaN) or objects."""
         return np.asarray(self.table[name].to_numpy(zero_copy_only=False))
+
+    def frames(self, feature: str) -> np.ndarray:
+        """Frames of `feature` in each row, int64 [rows]; 0 where there is none."""
+        if feature != LLD:
+            return self.column("frames")
+        size = np.nan_to_num(self.column(f"{LLD}.size").astype(np.float64)).astype(np.int64)
+        return np.maximum(size - NPY_HEADER, 0) // (DTYPES[LLD].itemsize * WIDTH)
 
     def columns(self, *names: str) -> dict[str, np.ndarray]:
         """Several columns by name, as `shards.views.make_view` takes them."""

@@ -7,6 +7,7 @@ A shard is a plain tar. A sample is the group of members that share a key; the k
 `<key>.json`            the metadata below, as JSON
 `<key>.logmel.npy`      float16 [frames, mels], dB (10·log10 of power, floor 1e-10)
 `<key>.mfcc.npy`        float16 [frames, coefficients]
+`<key>.lld.npy`         float16 [its own frames, 32], low-level descriptors; clean variant only
 `<key>.tokens.npy`      int32 [tokens], ids of the manifest's tokenizer, special tokens included
 `<key>.text_vector.npy` float32 [width], what a trained text branch's last layer saw
 `<key>.text_scores.npy` float32 [classes], that branch's log-probabilities
@@ -38,6 +39,7 @@ VARIANTS = (CLEAN, "noise", "pitch", "stretch", "shift")  # the paper's four, be
 DTYPES: dict[str, np.dtype] = {
     "logmel": np.dtype("<f2"),
     "mfcc": np.dtype("<f2"),
+    "lld": np.dtype("<f2"),
     "tokens": np.dtype("<i4"),
     "text_vector": np.dtype("<f4"),
     "text_scores": np.dtype("<f4"),
@@ -101,8 +103,8 @@ def metadata(
     """A sample's JSON member; the index has one column for each of its keys.
 
     `text` is the cleaned transcript; `seconds` the length of this variant's waveform; `snr` the
-    blind estimate for the recording (dB); `frames` and `tokens` the lengths of its arrays (0 where
-    the modality is missing).
+    blind estimate for the recording (dB); `frames` (of logmel and mfcc) and `tokens` the lengths of
+    its arrays (0 where it has none).
     """
     return {
         "utterance": utterance.id,

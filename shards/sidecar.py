@@ -19,8 +19,9 @@ from shards.schema import SCHEMA_VERSION
 
 # Members by their name without the key, in the order in which they lie in a tar (sorted).
 MEMBERS = {"audio_scores": "audio_scores.npy", "audio_vector": "audio_vector.npy", "json": "json",
-           "logmel": "logmel.npy", "mfcc": "mfcc.npy", "text_scores": "text_scores.npy",
-           "text_vector": "text_vector.npy", "tokens": "tokens.npy"}  # fmt: skip
+           "lld": "lld.npy", "logmel": "logmel.npy", "mfcc": "mfcc.npy",
+           "text_scores": "text_scores.npy", "text_vector": "text_vector.npy",
+           "tokens": "tokens.npy"}  # fmt: skip
 
 
 class BadSidecar(UserError):

@@ -31,6 +31,8 @@ from shards.index import (
     remedy,
     shard_path,
 )
+from shards.lowlevel import KIND as LLD
+from shards.lowlevel import WIDTH
 from shards.progress import progress
 from shards.read import decode
 from shards.schema import CODES, DTYPES, NO_MAJORITY, VARIANTS
@@ -255,6 +257,8 @@ def _array(
         shape: tuple[int, ...] = (row["tokens"],)
     elif member.endswith(("_vector", "_scores")):
         shape = (widths[member],)
+    elif member == LLD:
+        shape = (len(array), WIDTH)
     else:
         shape = (row["frames"], widths[member])
     if array.dtype != DTYPES[member]:

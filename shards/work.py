@@ -137,7 +137,7 @@ class _Maker:
         if self.labels.class_of(one.label) >= 0:
             waves += augment.variants(recording.wave, rate, config.augment, config.seed, one.id)
         for variant, wave in waves:
-            sound = self.extract(wave)
+            sound = self.extract(wave, clean=variant == CLEAN)
             yield self._sample(one, variant, cleaned, len(wave) / rate, ratio, arrays | sound)
 
     def _sample(
