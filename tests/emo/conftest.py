@@ -1,0 +1,159 @@
+"""Runs under every strategy in three groups of real processes, for the tests of exactness."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[2]
+STRATEGIES = ("cpu", "zero1", "zero2", "zero3", "fsdp")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left behind."""
+
+    run: Path
+    outcome: str
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.run / "log.jsonl").read_text().splitlines()]
+
+    @property
+    def losses(self) -> dict[int, float]:
+        """By step."""
+        return {line["step"]: line["loss"] for line in self.log if line["group"] == "train"}
+
+    @property
+    def newest(self) -> Path:
+        return max((self.run / "checkpoints").glob("step-????????"))
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return load_file(self.newest / "weights.safetensors")
+
+    def moments(self) -> dict[str, torch.Tensor]:
+        return load_file(self.newest / "moments.safetensors")
+
+    def state(self) -> dict[str, Any]:
+        return json.loads((self.newest / "state.json").read_text())
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def run_group(folder: Path, world: int, jobs: list[dict[str, Any]]) -> dict[str, Result]:
+    """Do `jobs` one after the other in `world` processes; results by the run folder's name."""
+    ports = free_ports(len(jobs))
+    path = folder / f"jobs-{world}-{len(list(folder.glob('jobs-*.json')))}.json"
+    path.write_text(
+        json.dumps([job | {"port": port} for job, port in zip(jobs, ports, strict=True)])
+    )
+    ranks = []
+    for rank in range(world):
+        environment = os.environ | {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
+            "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        log = (folder / f"{path.stem}-rank{rank}.log").open("w")
+        ranks.append(
+            subprocess.Popen(
+                [sys.executable, str(Path(__file__).parent / "group.py"), str(path)],
+                env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
+            )
+        )  # fmt: skip
+    try:
+        codes = [process.wait(540) for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    logs = [(folder / f"{path.stem}-rank{rank}.log").read_text() for rank in range(world)]
+    assert codes == [0] * world, "\n".join(logs)
+    print(logs[0])
+    outcomes = json.loads(path.with_suffix(".outcomes").read_text())
+    return {Path(run).name: Result(Path(run), outcome) for run, outcome in outcomes.items()}
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory, tiny: Path, make_settings: Any) -> Any:
+    """Every run below by name: `{strategy}-{world}`, `fp64-{world}`, `gradient-{world}` and so on.
+
+    `elastic-*` are stopped in the middle of an epoch at 2 processes, go on and are stopped again at
+    1, and end at 3.
+    """
+    folder = tmp_path_factory.mktemp("runs")
+
+    def job(name: str, strategy: str = "cpu", stop_at: int = 0, **changes: Any) -> dict[str, Any]:
+        config = make_settings(tiny, folder / name, **{"dropout": 0.0} | changes)
+        return {"strategy": strategy, "config": config, "stop_at": stop_at}
+
+    fp64 = {"runtime": {"precision": "fp64"}}
+    whole = {"train__global_batch": 144, "train__epochs": 1, "optim__clip": None}  # one step
+    long = {"train__epochs": 9}
+    frozen = {"model__freeze": ["text", "audio"]}
+    elastic = {"train__epochs": 4, "resume": "auto"}
+    stops = [("elastic", "cpu", fp64), ("elastic-zero2", "zero2", {})]
+
+    found = run_group(
+        folder,
+        2,
+        [
+            *(job(f"{strategy}-2", strategy) for strategy in STRATEGIES),
+            job("fp64-2", **fp64),
+            job("gradient-2", **whole),
+            job("long-2", **long),
+            job("bf16-2", runtime={"precision": "bf16"}),
+            job("accumulated-2", train__accumulation=3),
+            job("frozen-zero1-2", "zero1", **frozen),
+            job("frozen-zero3-2", "zero3", **frozen),
+            job("frozen-fsdp-2", "fsdp", **frozen),
+            *(job(name, how, 3, **elastic, **more) for name, how, more in stops),
+        ],
+    )
+    parts = {name: [found[name].losses] for name, *_ in stops}
+    found |= run_group(
+        folder,
+        1,
+        [
+            job("cpu-1"),
+            job("adamw-1", optim__name="adamw"),
+            job("fp64-1", **fp64),
+            job("gradient-1", **whole),
+            job("long-1", **long),
+            job("long-split-1", **long, train__accumulation=2),
+            job("elastic-whole", **elastic, **fp64),
+            job("elastic-zero2-whole", "zero2", **elastic),
+            *(job(name, how, 10, **elastic, **more) for name, how, more in stops),
+        ],
+    )
+    for name, *_ in stops:
+        parts[name].append(found[name].losses)
+    found |= run_group(
+        folder,
+        3,
+        [
+            job("fp64-3", **fp64),
+            *(job(name, how, **elastic, **more) for name, how, more in stops),
+        ],
+    )
+    for name, *_ in stops:
+        parts[name].append(found[name].losses)
+    return found | {"parts": parts}

@@ -1,0 +1,91 @@
+"""One rank of a group that does several runs one after the other: imports are paid for once.
+
+    RANK=… WORLD_SIZE=… LOCAL_RANK=… MASTER_ADDR=… python group.py JOBS.json
+
+A job is {"strategy", "config", "stop_at", "port"}; `stop_at` sends every rank of it a real SIGTERM
+when its log has reached that step. What comes of a job is read from its run folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = {
+    "cpu": {"ACCELERATE_USE_CPU": "true"},
+    "fsdp": {"ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},
+    "zero": {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu"},
+}  # as launch/train.sh and the files in launch/accelerate set it
+
+
+def stop_when(log: Path, step: int, ended: threading.Event) -> None:
+    """SIGTERM to this process once `log` has a line of `step`."""
+    while not ended.is_set():
+        lines = log.read_text().splitlines() if log.exists() else []
+        if any(f'"step": {step},' in line for line in lines):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        time.sleep(0.002)
+
+
+def do(job: dict[str, Any]) -> str:
+    import torch.distributed as dist
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    from emo import process
+    from emo.config import ExperimentConfig
+    from emo.train import train
+    from shards.configfile import parse
+    from shards.errors import UserError
+
+    process._stop = False
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+    PartialState._reset_state()
+    for variables in ENVIRONMENT.values():
+        for name in variables:
+            os.environ.pop(name, None)
+    os.environ |= ENVIRONMENT[job["strategy"].rstrip("0123456789")]
+    os.environ["MASTER_PORT"] = str(job["port"])
+    runtime = {"strategy": job["strategy"], "processes": int(os.environ["WORLD_SIZE"])}
+    raw = job["config"]
+    raw["runtime"] = runtime | raw.get("runtime", {})
+    ended = threading.Event()
+    if job.get("stop_at"):
+        watched = (Path(raw["run"]) / "log.jsonl", job["stop_at"], ended)
+        threading.Thread(target=stop_when, args=watched, daemon=True).start()
+    try:
+        return train(parse(ExperimentConfig, raw, "the job"))
+    except UserError as error:
+        return f"error: {error}"
+    finally:
+        ended.set()
+        if dist.is_initialized():
+            dist.barrier()
+            dist.destroy_process_group()
+        if job["strategy"].startswith("zero"):
+            import deepspeed.comm.comm as deepspeed_group
+
+            deepspeed_group.cdb = None
+
+
+def main() -> None:
+    jobs = json.loads(Path(sys.argv[1]).read_text())
+    outcomes = {}
+    for job in jobs:
+        began = time.monotonic()
+        outcomes[job["config"]["run"]] = do(job)
+        if os.environ["RANK"] == "0":
+            print(f"== {Path(job['config']['run']).name} {time.monotonic() - began:.1f} s")
+    if os.environ["RANK"] == "0":
+        Path(sys.argv[1]).with_suffix(".outcomes").write_text(json.dumps(outcomes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Folds: which there are, what is left to do, and how they are put together."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from emo.config import ExperimentConfig
+from emo.crossval import RESULT, CrossvalError, aggregate, crossval, fold_settings
+from emo.evaluate import read_predictions
+from emo.experiment import load_config
+from shards.configfile import dump, parse
+
+
+def config_of(run, **view) -> ExperimentConfig:
+    raw = load_config(run).model_dump(mode="json")
+    raw["data"]["view"] |= view
+    return parse(ExperimentConfig, raw, "the test")
+
+
+def test_the_folds_of_a_protocol_and_of_seeds(trained_runs):
+    sessions = config_of(trained_runs["text"], protocol="leave_one_session_out")
+    assert fold_settings(sessions, None) == {
+        "0": ['data.view.fold="0"'],
+        "1": ['data.view.fold="1"'],
+    }
+    speakers = config_of(trained_runs["text"], protocol="leave_one_speaker_out")
+    assert list(fold_settings(speakers, None)) == ["s0", "s1", "s2", "s3"]
+    assert fold_settings(config_of(trained_runs["text"]), 2) == {
+        "seed1": ["data.view.seed=1", "train.seed=1"],
+        "seed2": ["data.view.seed=2", "train.seed=2"],
+    }
+    with pytest.raises(CrossvalError, match="has no folds: use --seeds"):
+        fold_settings(config_of(trained_runs["text"]), None)
+
+
+def test_aggregate_is_mean_deviation_and_pool(trained_runs):
+    runs = [trained_runs["text"], trained_runs["audio"]]
+    found = aggregate(runs)
+    scores = [json.loads((run / "metrics.json").read_text())["parts"]["test"] for run in runs]
+    was = [one["wa"] for one in scores]
+    assert found["mean"]["wa"] == pytest.approx(np.mean(was))
+    assert found["sd"]["wa"] == pytest.approx(np.std(was, ddof=1))
+    assert found["pooled"]["n"] == sum(len(read_predictions(run, "test")) for run in runs)
+    assert found["pooled"]["wa"] == pytest.approx(
+        np.average(was, weights=[one["n"] for one in scores])
+    )
+
+
+def test_finished_folds_are_not_trained_again(trained_runs, tmp_path, capsys):
+    """With every fold there, nothing is launched; the result appears."""
+    config = config_of(trained_runs["text"], protocol="leave_one_session_out")
+    path = tmp_path / "experiment.yaml"
+    path.write_text(dump(config))
+    for fold in ("0", "1"):
+        shutil.copytree(trained_runs["text"], tmp_path / "all" / f"fold-{fold}")
+    assert crossval(path, [f"run={tmp_path / 'all'}"], strategy="cpu", seeds=None, only=None) == 0
+    assert capsys.readouterr().out.count("trained already") == 2
+    assert json.loads((tmp_path / "all" / RESULT).read_text())["sd"]["wa"] == 0
+    with pytest.raises(CrossvalError, match="folds 0 to 1"):
+        crossval(path, [f"run={tmp_path / 'all'}"], strategy="cpu", seeds=None, only=7)

@@ -1,0 +1,89 @@
+"""The comparison: right numbers, honest refusals, ceilings where the corpus knows them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+from emo import runfiles
+from emo.evaluate import read_predictions
+from emo.report import CompareError, check_alike, compare, load_result, rows_of
+from shards.errors import EXIT_USER_ERROR
+
+
+def test_numbers_are_those_of_the_predictions(trained_runs, capsys, tmp_path):
+    runs = list(trained_runs.values())
+    compare(runs, "test", markdown=tmp_path / "t.md", csv=tmp_path / "t.csv")
+    shown = capsys.readouterr().out
+    for run in runs:
+        lines = read_predictions(run, "test")
+        truth = [line["label"] for line in lines]
+        said = [max(line["probabilities"], key=line["probabilities"].get) for line in lines]
+        for score in (
+            accuracy_score(truth, said),
+            recall_score(truth, said, average="macro"),
+            f1_score(truth, said, average="weighted"),
+        ):
+            assert f"{100 * score:.1f} [" in shown
+            assert f"{100 * score:.1f} [" in (tmp_path / "t.md").read_text()
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 4
+    assert "the speaker of 100 %" in shown
+
+
+def test_a_trained_model_beats_the_commonest_class(trained_runs):
+    for run in trained_runs.values():
+        result = load_result(run, "test")
+        assert (result.predicted == result.labels).mean() > np.bincount(result.labels).max() / len(
+            result.labels
+        )
+
+
+def test_runs_of_unlike_protocols_are_refused(trained_runs, tmp_path):
+    for key, value in (("view", "0" * 64), ("protocol", "another"), ("classes", ["a", "b", "c"])):
+        other = tmp_path / key
+        shutil.copytree(trained_runs["text"], other)
+        facts = json.loads(runfiles.metrics(other).read_text()) | {key: value}
+        runfiles.metrics(other).write_text(json.dumps(facts))
+        results = [load_result(trained_runs["text"], "test")] * 2
+        broken = results[1].__class__(**{**results[1].__dict__, "facts": facts, "run": other})
+        with pytest.raises(CompareError, match="cannot be compared"):
+            check_alike([results[0], broken])
+
+
+def test_an_unfinished_run_is_named(trained_runs, tmp_path):
+    with pytest.raises(CompareError, match=r"nothing-here has no results"):
+        compare([tmp_path / "nothing-here"], "test", markdown=None, csv=None)
+
+
+def test_paired_difference_to_oneself_is_nothing(trained_runs):
+    same = [load_result(trained_runs["text"], "test")] * 2
+    rows = rows_of(same)
+    assert "to_best" not in rows[0] or rows[0]["to_best"] == 0
+
+
+def test_the_command_line_says_what_is_wrong_and_exits_with_2(trained_runs, tmp_path, capsys):
+    from emo.__main__ import main
+
+    assert main(["compare", str(tmp_path)]) == EXIT_USER_ERROR
+    assert main(["predict", str(tmp_path), "--text", "hi"]) == EXIT_USER_ERROR
+    assert main(["export", str(tmp_path), str(tmp_path / "x")]) == EXIT_USER_ERROR
+    assert main(["eval", str(tmp_path)]) == EXIT_USER_ERROR
+    assert main(["predict", str(trained_runs["text"])]) == EXIT_USER_ERROR
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 5
+    assert "Traceback" not in said
+
+
+def test_evaluating_again_changes_nothing(trained_runs, tmp_path):
+    from emo.again import evaluate_again
+
+    run = tmp_path / "again"
+    shutil.copytree(trained_runs["audio"], run)
+    before = json.loads(runfiles.metrics(run).read_text())["parts"]["test"]
+    runfiles.metrics(run).unlink()
+    evaluate_again(run)
+    after = json.loads(runfiles.metrics(run).read_text())["parts"]["test"]
+    assert after["confusion"] == before["confusion"]
+    assert after["loss"] == pytest.approx(before["loss"], abs=1e-6)

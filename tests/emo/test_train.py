@@ -1,0 +1,86 @@
+"""Exactness: the same experiment gives the same numbers under every strategy and world size."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+
+def distance(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+    """The largest difference of any weight, over the largest weight."""
+    assert one.keys() == two.keys()
+    largest = max(float(tensor.abs().max()) for tensor in one.values())
+    return max(float((one[n].double() - two[n].double()).abs().max()) for n in one) / largest
+
+
+def drift(one, two) -> float:
+    """The norm of the difference of all weights."""
+    return math.sqrt(sum(float(((one[n] - two[n]).double() ** 2).sum()) for n in one))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_float64_agrees_with_one_process_to_1e_9(results, world):
+    one, many = results["fp64-1"], results[f"fp64-{world}"]
+    assert len(one.losses) == 12
+    assert one.weights()["fusion.head.weight"].dtype == torch.float64
+    assert distance(one.weights(), many.weights()) < 1e-9
+    np.testing.assert_allclose(list(many.losses.values()), list(one.losses.values()), rtol=1e-9)
+
+
+def test_first_gradient_in_fp32_agrees_to_1e_5(results):
+    # After one step Adam's first moment is a tenth of the gradient.
+    gradients = [
+        {k: v for k, v in results[f"gradient-{world}"].moments().items() if "/exp_avg" in k}
+        for world in (1, 2)
+    ]
+    first = [{k: v for k, v in g.items() if k.endswith("/exp_avg")} for g in gradients]
+    assert results["gradient-1"].state()["step"] == 1
+    assert distance(*first) < 1e-5
+
+
+def test_fp32_drifts_no_more_than_one_process_that_splits_its_batch(results):
+    one = results["long-1"].weights()
+    split = drift(results["long-split-1"].weights(), one)
+    two = drift(results["long-2"].weights(), one)
+    print(f"drift after 54 steps: 2 processes {two:.2e}, one process in two parts {split:.2e}")
+    assert len(results["long-2"].losses) == 54
+    assert 0 < two <= 2 * split
+
+
+@pytest.mark.parametrize("strategy", ["cpu", "zero1", "zero2", "zero3", "fsdp"])
+def test_every_strategy_is_the_same_coupled_adam(results, strategy):
+    one, adamw = results["cpu-1"].weights(), results["adamw-1"].weights()
+    found = results[f"{strategy}-2"]
+    assert found.outcome == "done"
+    assert distance(found.weights(), one) < 2e-5
+    assert distance(adamw, one) > 2e-3  # had it been AdamW in disguise, it would show
+    np.testing.assert_allclose(
+        list(found.losses.values()), list(results["cpu-1"].losses.values()), rtol=1e-4
+    )
+
+
+def test_accumulation_gives_the_same_steps(results):
+    assert distance(results["accumulated-2"].weights(), results["cpu-1"].weights()) < 2e-5
+
+
+def test_bf16_stays_within_two_percent_of_the_loss(results):
+    fine, coarse = results["cpu-1"].losses, results["bf16-2"].losses
+    np.testing.assert_allclose(list(coarse.values()), list(fine.values()), rtol=0.02)
+
+
+@pytest.mark.parametrize("strategy", ["zero1", "zero3", "fsdp"])
+def test_frozen_branches_stay_and_are_saved(results, strategy):
+    found, start = results[f"frozen-{strategy}-2"], results["cpu-1"]
+    assert found.weights().keys() == start.weights().keys()
+    moved = {name.split("/")[0] for name in found.moments()}
+    assert moved and all(name.startswith("fusion.") for name in moved)
+
+
+@pytest.mark.parametrize("strategy", ["cpu", "zero1", "zero2", "zero3", "fsdp"])
+def test_evaluation_counts_every_turn_once(results, strategy):
+    lines = (results[f"{strategy}-2"].run / "predictions-test.jsonl").read_text().splitlines()
+    ids = [line.split('"utterance": "')[1].split('"')[0] for line in lines]
+    assert len(ids) == len(set(ids)) == 24
