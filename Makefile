@@ -33,7 +33,7 @@ check: venv
 	ruff check .
 	ruff format --check .
 	mypy
-	find launch slurm -name '*.sh' -o -name '*.sbatch' | xargs -r shellcheck -x
+	find launch slurm .ci -name '*.sh' -o -name '*.sbatch' -o -path .ci/run | xargs -r shellcheck -x
 
 ## make torture every kill, damage and preemption there is (hours); figures go to benchmarks/results
 torture: venv
