@@ -13,7 +13,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shards.errors import UserError
@@ -63,7 +63,7 @@ def write(path: Path, data: bytes) -> None:
             _write_draft(draft, data)
             commit(draft, path)
     finally:
-        draft.unlink(missing_ok=True)
+        discard(draft)
 
 
 def create(path: Path, data: bytes) -> bool:
@@ -83,7 +83,13 @@ def create(path: Path, data: bytes) -> bool:
             sync_folder(path.parent)
             return True
     finally:
-        draft.unlink(missing_ok=True)
+        discard(draft)
+
+
+def discard(draft: Path) -> None:
+    """Remove the temporary `draft` if it is there; never an error to cover up the real one."""
+    with suppress(OSError):
+        draft.unlink()
 
 
 def commit(draft: Path, path: Path) -> None:

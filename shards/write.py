@@ -101,7 +101,7 @@ def write_shard(
         save(folder, sidecar)
         return sidecar
     finally:
-        draft.unlink(missing_ok=True)
+        atomic.discard(draft)
 
 
 def _write_tar(draft: Path, samples: list[tuple[Sample, dict[str, bytes]]]) -> None:

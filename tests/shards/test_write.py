@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 import tarfile
@@ -7,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards import atomic, sidecar
+from shards import sidecar
 from shards.read import decode
 from shards.schema import Sample, Utterance, metadata, sample_key
-from shards.sidecar import BadSidecar, Flag, Rejection
+from shards.sidecar import Flag, Rejection
 from shards.write import encode, write_shard
 
 
@@ -112,54 +111,3 @@ def test_nothing_is_left_when_the_samples_fail(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         write_shard(tmp_path, 0, "b", 2, items())
     assert not list(tmp_path.iterdir())
-
-
-def test_damaged_and_foreign_sidecars_are_refused(tmp_path: Path) -> None:
-    write_shard(tmp_path, 0, "b", 1, [sample(0)])
-    path = tmp_path / "shard-00000.json"
-    good = path.read_bytes()
-    (tmp_path / "shard-00001.json").write_bytes(good)
-    with pytest.raises(BadSidecar, match="another shard's"):
-        sidecar.load(tmp_path, 1)
-    with pytest.raises(BadSidecar, match="missing"):
-        sidecar.load(tmp_path, 2)
-    rng = np.random.default_rng(0)
-    for position in rng.integers(0, len(good), 50):
-        flipped = bytearray(good)
-        flipped[position] ^= 1 << int(rng.integers(8))
-        path.write_bytes(flipped)
-        with pytest.raises(BadSidecar):
-            sidecar.load(tmp_path, 0)
-    for length in (0, 1, len(good) // 2, len(good) - 1):
-        path.write_bytes(good[:length])
-        with pytest.raises(BadSidecar):
-            sidecar.load(tmp_path, 0)
-
-
-def test_atomic_create_has_one_winner(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    assert atomic.create(path, b"first")
-    assert not atomic.create(path, b"second")
-    assert path.read_bytes() == b"first"
-    assert [item.name for item in tmp_path.iterdir()] == ["x"]
-
-
-def test_stale_temporaries_go_and_live_ones_stay(tmp_path: Path) -> None:
-    import socket
-
-    host = socket.gethostname()
-    dead, alive = tmp_path / f"a.tmp.{host}.4194399", tmp_path / f"b.tmp.{host}.{os.getpid()}"
-    foreign, old = tmp_path / "c.tmp.other.host.17", tmp_path / "d.tmp.other.host.18"
-    for path in (dead, alive, foreign, old, tmp_path / "shard.tar"):
-        path.write_bytes(b"x")
-    os.utime(old, (1e9, 1e9))
-    (tmp_path / f"tokenizer.tmp.{host}.4194398").mkdir()
-    assert len(atomic.remove_stale(tmp_path)) == 3
-    assert {path.name for path in tmp_path.iterdir()} == {alive.name, foreign.name, "shard.tar"}
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
-def test_a_full_disk_has_its_own_message(number: int) -> None:
-    expected = pytest.raises(atomic.DiskFull, match="no room left while writing /x")
-    with expected, atomic.disk_errors(Path("/x")):
-        raise OSError(number, os.strerror(number))
