@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -157,3 +158,36 @@ def results(tmp_path_factory: pytest.TempPathFactory, tiny: Path, make_settings:
     for name, *_ in stops:
         parts[name].append(found[name].losses)
     return found | {"parts": parts}
+
+
+@pytest.fixture(scope="session")
+def trained_runs(
+    tiny: Path, tmp_path_factory: pytest.TempPathFactory, make_settings: Any
+) -> dict[str, Path]:
+    """Runs "text", "audio" and "fusion" of frozen branches, trained by this process; read only."""
+    from emo.config import ExperimentConfig
+    from emo.train import train
+    from shards.configfile import parse
+
+    before = signal.getsignal(signal.SIGTERM)
+    folder = tmp_path_factory.mktemp("trained")
+    branches = make_settings(tiny, folder)["model"]
+    models: dict[str, dict[str, Any]] = {
+        "text": {"text": branches["text"]},
+        "audio": {"audio": branches["audio"]},
+        "fusion": branches
+        | {"fusion": {"kind": "paper", "identity_start": True}, "freeze": ["text", "audio"]},
+    }
+    for kind, model in models.items():
+        init = {name: str(folder / name) for name in ("text", "audio")} if kind == "fusion" else {}
+        changes = {"optim__lr": 0.01, "train__epochs": 4, "data__view__test": 0.3, "init": init}
+        settings = make_settings(tiny, folder / kind, name=f"tiny-{kind}", model=model, **changes)
+        assert train(parse(ExperimentConfig, settings, "the tests")) == "done"
+    signal.signal(signal.SIGTERM, before)
+    return {kind: folder / kind for kind in models}
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tiny: Path) -> Path:
+    """The corpus that the tiny dataset was built from: `turns.jsonl` and its recordings."""
+    return tiny.parent / "corpus"
