@@ -47,7 +47,7 @@ PROSODIES = (
     Prosody(rate=135, pitch=35, range=70, loudness=-28),
     Prosody(rate=205, pitch=90, range=95, loudness=-32),
     Prosody(rate=175, pitch=45, range=25, loudness=-36),
-    Prosody(rate=115, pitch=15, range=5, loudness=-41),
+    Prosody(rate=128, pitch=15, range=5, loudness=-41),
 )
 FLAT = Prosody(rate=170, pitch=50, range=50, loudness=-32)  # for a corpus without prosody
 JITTER = 0.07  # each value varies by as much, the loudness by as much of its amplitude
