@@ -121,6 +121,7 @@ def train(path: Path, overrides: list[str]) -> int:
     if process.main():
         leave_word(code, reason, run)
     if code in (0, EXIT_SAVED):
+        process.stop_watching()
         end_process_group()
         return code
     # The others may wait for this rank for ever: no leave-taking, which could wait for them.

@@ -16,6 +16,7 @@ from typing import Any
 _EXIT_FILE = "EMO_EXIT_FILE"  # set by launch/train.sh: where the first process to fail says so
 _PR_SET_PDEATHSIG = 1
 _stop = False
+_watched: set[signal.Signals] = set()
 
 
 def launched() -> bool:
@@ -47,12 +48,20 @@ def watch(names: Iterable[str]) -> None:
         _stop = True
 
     for name in {"TERM", *names}:
-        signal.signal(getattr(signal, f"SIG{name}"), request_stop)
+        number = signal.Signals[f"SIG{name}"]
+        signal.signal(number, request_stop)
+        _watched.add(number)
 
 
 def stop_requested() -> bool:
     """Whether a watched signal has come; training looks at it at every step."""
     return _stop
+
+
+def stop_watching() -> None:
+    """Be deaf to the watched signals: Python gives its own handlers up before it has ended."""
+    for number in _watched:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def claim_end(code: int) -> bool:

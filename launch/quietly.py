@@ -1,12 +1,15 @@
 """`accelerate launch`, without its own traceback when a rank fails: the rank has said why.
 
-It ends with launch/train.sh, on which it depends, by the same SIGTERM that a preemption sends.
+SLURM sends its SIGTERM to every process. The launcher is deaf to it, and its ranks are until they
+listen: it would kill them 30 s later, in the middle of a long save. launch/train.sh tells the
+ranks, and the launcher ends with it, by SIGHUP.
 """
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -15,9 +18,11 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Run the launcher on our arguments; its exit code is 0, 1, or 143 after a SIGTERM."""
+    """Run the launcher on our arguments; its exit code is 0, 1, or 129 after a SIGHUP."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGINT,SIGQUIT"  # torchrun's, without SIGTERM
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGHUP)
     from accelerate.commands.launch import main as launch
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -33,7 +38,7 @@ def main() -> int:
             print(f"error: rank {rank} was ended by {name}{memory}", file=sys.stderr)
         return 1
     except SignalException:
-        return 128 + signal.SIGTERM
+        return 128 + signal.SIGHUP
     except subprocess.CalledProcessError:
         return 1
     return 0
