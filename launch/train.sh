@@ -95,8 +95,11 @@ set +m
 end_all() { kill -KILL -- "-$launcher" 2>/dev/null || true; }
 # shellcheck disable=SC2329 # called by the traps
 forward() { # to the ranks alone: the launcher would kill them 30 s after hearing it
-  [[ -z $guard ]] || { end_all; return; } # asked twice
-  echo "stopping: the run saves a checkpoint first (once more to kill it)" >&2
+  if [[ -n $guard ]]; then # Ctrl-C twice means now; SLURM sends SIGTERM twice and means the same
+    [[ $1 != INT ]] || end_all
+    return
+  fi
+  echo "stopping: the run saves a checkpoint first (Ctrl-C once more to kill it)" >&2
   { # again and again: ranks may not have been started yet
     for ((second = 0; second < ${EMO_GRACE:-120}; second++)); do
       pkill -TERM -P "$launcher" || true
@@ -107,7 +110,10 @@ forward() { # to the ranks alone: the launcher would kill them 30 s after hearin
   guard=$!
 }
 guard=
-trap forward TERM USR1 USR2 INT
+for name in TERM USR1 USR2 INT; do
+  # shellcheck disable=SC2064 # the name is meant as it is now
+  trap "forward $name" "$name"
+done
 
 code=0
 while :; do
