@@ -101,6 +101,7 @@ forward() { # to the ranks alone: the launcher would kill them 30 s after hearin
   fi
   echo "stopping: the run saves a checkpoint first (Ctrl-C once more to kill it)" >&2
   { # again and again: ranks may not have been started yet
+    trap '' TERM # a second one is for this process as well
     for ((second = 0; second < ${EMO_GRACE:-120}; second++)); do
       pkill -TERM -P "$launcher" || true
       sleep 1
@@ -120,7 +121,7 @@ while :; do
   wait "$launcher" && code=0 || code=$?
   kill -0 "$launcher" 2>/dev/null || break # a trapped signal also ends `wait`
 done
-[[ -n $guard ]] && kill -- "$guard" 2>/dev/null
+[[ -n $guard ]] && kill -KILL -- "$guard" 2>/dev/null
 end_all # a rank that outlived its launcher
 
 if [[ -s $EMO_EXIT_FILE ]]; then
