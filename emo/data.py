@@ -40,7 +40,7 @@ class DataConfig(Config):
     """
 
     shards: Path
-    audio: Literal["logmel", "mfcc"] = "logmel"
+    audio: Literal["logmel", "mfcc", "lld"] = "logmel"
     frames: PositiveInt | None = None
     view: ViewConfig = ViewConfig()
     plan: PlanConfig = PlanConfig()
@@ -104,7 +104,7 @@ class Samples:
         self.reader = ShardReader(dataset, inputs)
         self.audio = next((name for name in inputs if name != "tokens"), None)
         self.text = "tokens" in inputs
-        self.frames = np.minimum(dataset.column("frames"), LONGEST)
+        self.frames = np.minimum(dataset.frames(config.audio), LONGEST)
         self.tokens = dataset.column("tokens")
         self.labels, self.targets = labels, targets
         self.statistics, self.config = statistics, config
@@ -290,10 +290,11 @@ def training_rows(
 ) -> np.ndarray:
     """The view's training rows that this model learns from.
 
-    A model that reads only text takes the clean rows: five copies of a line are one line.
+    A model that reads only text takes the clean rows: five copies of a line are one line. Low-level
+    descriptors are made of clean rows alone.
     """
     variants = dataset.column("variant")[view.train]
-    wanted = ("clean", *config.variants) if audio else ("clean",)
+    wanted = ("clean", *config.variants) if audio and config.audio != "lld" else ("clean",)
     return view.train[np.isin(variants, wanted)]
 
 

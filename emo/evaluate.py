@@ -42,7 +42,6 @@ class StopRequested(UserError):
     """A preemption came in the middle of an evaluation."""
 
 
-@torch.no_grad()
 def predict_part(
     runtime: Runtime,
     model: nn.Module,
@@ -52,11 +51,40 @@ def predict_part(
 ) -> Predictions:
     """The model's class probabilities for `rows`; a collective, the result is on every rank.
 
+    Raises:
+        StopRequested: a rank was asked to stop; nothing is lost but this evaluation.
+    """
+    seen, logits_NC, skipped = outputs_of(runtime, model, samples, rows, config)
+    logits = torch.from_numpy(logits_NC)
+    target = torch.from_numpy(samples.targets[seen])
+    loss = emotion_loss(logits, target, torch.ones(len(seen), dtype=torch.bool))
+    return Predictions(
+        rows=seen,
+        labels=samples.labels[seen],
+        probabilities=torch.softmax(logits, -1).numpy(),
+        loss=float(loss) / max(1, len(seen)),
+        skipped=skipped,
+    )
+
+
+@torch.no_grad()
+def outputs_of(
+    runtime: Runtime,
+    model: nn.Module,
+    samples: Samples,
+    rows: np.ndarray,
+    config: ExperimentConfig,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """What the model in evaluation mode gives for `rows`: a collective, the same on every rank.
+
     Every rank does the same number of steps, filled up with invalid rows: under ZeRO-3 and FSDP a
     forward pass is a collective. That no row is lost or doubled is asserted.
 
+    Returns the rows that were seen, int64 [N] ascending, the outputs float64 [N, K] in their order,
+    and how many rows were skipped as damaged.
+
     Raises:
-        StopRequested: a rank was asked to stop; nothing is lost but this evaluation.
+        StopRequested: a rank was asked to stop.
     """
     steps = EvaluationSteps(
         samples,
@@ -72,7 +100,7 @@ def predict_part(
         pin=runtime.device.type == "cuda",
     )
     model.eval()
-    found, loss = [], torch.zeros((), dtype=torch.float64)
+    found = []
     source = iter(batches)
     for _ in range(len(steps)):
         batch, error = fetch(source)
@@ -81,13 +109,10 @@ def predict_part(
             runtime.fail_together(error)
         if stops:
             raise StopRequested("asked to stop while evaluating")
-        logits_BC = model(runtime.to_device(batch)).double().cpu()
-        loss += emotion_loss(logits_BC, batch["target"], batch["valid"])
-        table = torch.softmax(logits_BC, -1)
+        table = model(runtime.to_device(batch)).double().cpu()
         state = torch.stack([batch["row"], batch["valid"], batch["skipped"]], 1)
         found.append(np.concatenate((state.double().numpy(), table.numpy()), 1))
     every = runtime.gather(np.concatenate(found)).reshape(-1, found[0].shape[1])
-    [total_loss] = runtime.agree(float(loss))
     skipped = int(every[:, 2].sum())
     every = every[every[:, 1] == 1]
     every = every[np.argsort(every[:, 0])]
@@ -97,13 +122,7 @@ def predict_part(
             f"evaluation saw {len(seen)} rows ({len(np.unique(seen))} distinct, {skipped} skipped) "
             f"of {len(rows)}"
         )
-    return Predictions(
-        rows=seen,
-        labels=samples.labels[seen],
-        probabilities=every[:, 3:],
-        loss=total_loss / max(1, len(seen)),
-        skipped=skipped,
-    )
+    return seen, every[:, 3:], skipped
 
 
 def fetch(source: Iterator[Any]) -> tuple[Any, Exception | None]:

@@ -16,6 +16,7 @@ def emotion_loss(
     valid_B: Tensor,
     weight_C: Tensor | None = None,
     smoothing: float = 0.0,
+    softmax: bool = True,
 ) -> Tensor:
     """Cross-entropy summed over the valid rows; the caller divides by the *global* count of them.
 
@@ -28,6 +29,7 @@ def emotion_loss(
         valid_B: which rows count, bool or 0 and 1.
         weight_C: factor of each class, as torch's cross-entropy takes it.
         smoothing: this share of each target is spread evenly over the classes.
+        softmax: False takes the scores as log-likelihoods, whatever they sum to.
     """
     valid_B1 = valid_B.bool().unsqueeze(-1)
     # Emptied before the logarithm: a NaN that is only masked afterwards still spoils the gradient.
@@ -38,7 +40,8 @@ def emotion_loss(
         target_BC = (target_BC * (1.0 - smoothing) + even) * valid_B1
     if weight_C is not None:
         target_BC = target_BC * weight_C.to(logits_BC.dtype)
-    return -(target_BC * torch.log_softmax(logits_BC, dim=-1)).sum()
+    log_BC = torch.log_softmax(logits_BC, dim=-1) if softmax else logits_BC
+    return -(target_BC * log_BC).sum()
 
 
 def balanced_weights(counts: Sequence[int], classes: Sequence[str]) -> list[float]:

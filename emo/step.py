@@ -45,6 +45,7 @@ def train_step(
                 batch["target"],
                 batch["valid"],
                 smoothing=config.train.label_smoothing,
+                softmax=not config.model.likelihoods,
             )
             total += loss.detach()
             last = number == len(micro) - 1

@@ -17,6 +17,7 @@ from emo.config import ExperimentConfig
 from emo.data import TrainingSteps, loader, trace_of
 from emo.evaluate import StopRequested, fetch, finish, predict_part, scores
 from emo.experiment import Experiment, open_run, record
+from emo.fit import fit_head
 from emo.plan import check_slices
 from emo.runtime import Runtime
 from emo.step import StepReport, train_step
@@ -222,6 +223,7 @@ def end_epoch(
     loss: float,
 ) -> Progress:
     """Validate, log, and note whether this is the best epoch so far."""
+    fit_head(runtime, model, experiment.samples, experiment.rows, config)
     found = predict_part(runtime, model, experiment.samples, experiment.view.val, config)
     values = scores(found, experiment.view)
     tracker.write(progress.step, "val", values)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from shards.configfile import Config
 
@@ -58,6 +58,7 @@ class AudioBranchConfig(Config):
     maximum side by side. `hidden` is the width between the linear layers; `dropout` acts there.
     """
 
+    kind: Literal["cnn"] = "cnn"
     channels: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         (8, 16, 32, 64, 64), min_length=1, max_length=8
     )
@@ -74,6 +75,66 @@ class AudioBranchConfig(Config):
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, to keep the frames aligned, not {self.kernel}")
         return self
+
+
+class ElmConfig(Config):
+    """An extreme learning machine: `hidden` random units, least squares with `ridge` behind them.
+
+    `ridge` is the penalty on the squared output weights, as a share of the number of utterances.
+    """
+
+    hidden: int = Field(120, gt=0)
+    ridge: float = Field(1e-4, gt=0)
+
+
+class _ClassicConfig(Config):
+    """What the classic systems share: windows of `context` frames of low-level descriptors.
+
+    Windows begin every `stride` frames. Statistics of posteriors go to the `elm`, among them each
+    class' fraction above `threshold`.
+    """
+
+    context: int = Field(25, ge=1)
+    stride: int = Field(1, ge=1)
+    threshold: float = Field(0.2, gt=0, lt=1)
+    elm: ElmConfig = ElmConfig()
+
+    @model_validator(mode="after")
+    def _odd_context(self) -> _ClassicConfig:
+        if self.context % 2 == 0:
+            raise ValueError(f"context must be odd, to have a middle frame, not {self.context}")
+        return self
+
+
+class BiLstmNullConfig(_ClassicConfig):
+    """Lee & Tashev's BiLSTM whose frames say an emotion or NULL; `hidden` is a direction's."""
+
+    kind: Literal["bilstm_null"]
+    hidden: int = Field(128, gt=0)
+    layers: int = Field(2, gt=0)
+    dropout: Dropout = 0.0
+
+
+class DnnElmConfig(_ClassicConfig):
+    """Han's DNN-ELM: `layers` of `hidden` over the `loudest` share of an utterance's segments."""
+
+    kind: Literal["dnn_elm"]
+    hidden: int = Field(256, gt=0)
+    layers: int = Field(3, gt=0)
+    loudest: float = Field(0.1, gt=0, le=1)
+    dropout: Dropout = 0.0
+
+
+def _audio_kind(given: Any) -> str:
+    return str(given.get("kind", "cnn") if isinstance(given, dict) else given.kind)
+
+
+AnyAudioConfig = Annotated[
+    Annotated[AudioBranchConfig, Tag("cnn")]
+    | Annotated[BiLstmNullConfig, Tag("bilstm_null")]
+    | Annotated[DnnElmConfig, Tag("dnn_elm")],
+    Discriminator(_audio_kind),
+]
 
 
 class PaperFusionConfig(Config):
@@ -156,7 +217,7 @@ class ModelConfig(Config):
     """
 
     text: TextBranchConfig | None = None
-    audio: AudioBranchConfig | None = None
+    audio: AnyAudioConfig | None = None
     fusion: FusionConfig | None = None
     context: ContextConfig | None = None
     freeze: tuple[Child, ...] = ()
@@ -174,6 +235,11 @@ class ModelConfig(Config):
             raise ValueError("text and audio together need fusion, such as {kind: paper}")
         if self.fusion is not None and not both:
             raise ValueError("fusion needs both text and audio")
+        if self.text and isinstance(self.audio, _ClassicConfig) and "audio" not in self.freeze:
+            raise ValueError(
+                f"model.audio.kind {self.audio.kind} is trained by itself: freeze [audio] here "
+                "and start from its run with init.audio"
+            )
         present = self.children()
         for name in self.freeze:
             if name not in present:
@@ -183,6 +249,14 @@ class ModelConfig(Config):
         if set(self.freeze) == set(present):
             raise ValueError("freeze leaves nothing to train")
         return self
+
+    @property
+    def likelihoods(self) -> bool:
+        """Whether scores in training are log-likelihoods, which no softmax follows.
+
+        The head of such a model is fitted at every epoch's end (`emo.fit`).
+        """
+        return isinstance(self.audio, _ClassicConfig) and self.text is None
 
     def children(self) -> tuple[str, ...]:
         """The names of the parts that there are, in the order text, audio, fusion.

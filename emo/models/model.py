@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from emo.models.audio import AudioBranch
 from emo.models.branch import Evidence, ModelError
-from emo.models.config import ModelConfig
+from emo.models.classic import BiLstmNull, DnnElm
+from emo.models.config import AudioBranchConfig, BiLstmNullConfig, DnnElmConfig, ModelConfig
 from emo.models.context import ContextModel
 from emo.models.fusion import build_fusion
 from emo.models.text import TextBranch
@@ -47,11 +48,11 @@ class EmotionModel(nn.Module):
         super().__init__()
         self.config = config
         self.sizes = {"classes": classes, "features": features, "vocabulary": vocabulary}
-        branches: dict[str, TextBranch | AudioBranch] = {}
+        branches: dict[str, TextBranch | AudioBranch | BiLstmNull | DnnElm] = {}
         if config.text is not None:
             branches["text"] = TextBranch(config.text, classes, vocabulary, architecture)
         if config.audio is not None:
-            branches["audio"] = AudioBranch(config.audio, classes, features)
+            branches["audio"] = _audio(config.audio, classes, features)
         for name, branch in branches.items():
             self.add_module(name, branch)
         self.branches = tuple(branches)
@@ -162,6 +163,16 @@ class EmotionModel(nn.Module):
             **self.sizes,
             "architecture": text.describe() if isinstance(text, TextBranch) else None,
         }
+
+
+def _audio(
+    config: AudioBranchConfig | BiLstmNullConfig | DnnElmConfig, classes: int, features: int
+) -> AudioBranch | BiLstmNull | DnnElm:
+    if isinstance(config, BiLstmNullConfig):
+        return BiLstmNull(config, classes, features)
+    if isinstance(config, DnnElmConfig):
+        return DnnElm(config, classes, features)
+    return AudioBranch(config, classes, features)
 
 
 def rebuild(description: Mapping[str, Any]) -> EmotionModel | ContextModel:
