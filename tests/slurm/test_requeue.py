@@ -1,4 +1,7 @@
-"""Preemption, limits on restarts, killed steps and dead nodes, on a real scheduler."""
+"""Limits on restarts, killed steps and dead nodes, on a real scheduler with a stand-in training.
+
+Preemption, and a node that dies under the training itself, are in test_real.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.slurm
-STEPS = 30
 TRAIN = ("--nodes=2", "slurm/train.sbatch", "cpu", "text.yaml", "run=run")
 
 
@@ -33,28 +35,6 @@ def wait_until_trains(cluster, repository: Path, job: int) -> None:
 
 def history(repository: Path, job: int) -> list[str]:
     return (repository / f"runs/jobs/train-{job}/history").read_text().splitlines()
-
-
-@pytest.mark.parametrize("way", ["partition", "requeue", "term to the steps", "usr1 to the batch"])
-def test_preempted_training_comes_back_and_ends_the_same(
-    cluster, repository: Path, submit: Callable[..., int], way: str
-) -> None:
-    job = submit(*TRAIN, f"steps={STEPS}")
-    wait_until_trains(cluster, repository, job)
-    if way == "partition":
-        submit("--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1")
-    elif way == "requeue":
-        cluster.call("scontrol", "requeue", str(job))
-    elif way == "term to the steps":
-        cluster.call("scancel", "--signal=TERM", str(job))
-    else:
-        cluster.call("scancel", "--signal=USR1", "--batch", str(job))
-    assert cluster.finish(job) == "COMPLETED"
-    assert int(cluster.job(job)["Restarts"]) == 1
-    begun = [line for line in log_of(repository, job).splitlines() if "rank 0 of 2" in line]
-    assert len(begun) == 2
-    assert 0 < int(begun[1].split()[-1]) < STEPS  # it went on from where it was
-    assert (repository / "run/result").read_text() == result(STEPS)
 
 
 @pytest.mark.parametrize("signal", [("TERM",), ("USR1", "--batch")], ids=["term", "usr1"])
@@ -118,7 +98,8 @@ def test_restarts_are_capped(cluster, repository: Path, submit: Callable[..., in
 
 
 # n1 holds the batch scripts, so that the scheduler alone decides; n2 leaves them to find out.
-@pytest.mark.parametrize("node", [pytest.param("n1", marks=pytest.mark.torture), "n2"])
+@pytest.mark.torture
+@pytest.mark.parametrize("node", ["n1", "n2"])
 def test_dead_node_ends_the_job_on_all_and_requeues(
     cluster, repository: Path, submit: Callable[..., int], node: str
 ) -> None:

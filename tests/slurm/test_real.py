@@ -1,0 +1,339 @@
+"""The programs themselves on a real scheduler: a small sample corpus, small models.
+
+What must come out is known: the same configurations run without a scheduler (`alone`), where two
+processes on one machine are what one process on each of two nodes is here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]  # a busy machine
+ROOT = Path(__file__).parents[2]
+STAGES = ("preprocess", "merge", "text", "audio", "fusion", "evaluate")
+RUNS = ("text", "audio", "fusion")
+VIEW = {"protocol": "random_dialogues", "labels": "five", "test": 0.2, "val": 0.2, "seed": 1}
+TEXT = {
+    "build": {"hidden": 16, "layers": 1, "heads": 2, "intermediate": 32, "positions": 64},
+    "pooling": "mean",
+}
+AUDIO = {"channels": [4, 8], "hidden": 8}
+BRIEF = {"epochs": 1, "global_batch": 16, "evaluation_batch": 64}
+LONG = {"epochs": 30, "global_batch": 4, "evaluation_batch": 64}  # about ten seconds
+
+
+class Lab:
+    """A corpus, configurations and a site file in a folder; commands run in the repository."""
+
+    def __init__(self, cluster, folder: Path) -> None:
+        self.cluster, self.folder, self.runs = cluster, folder, folder / "runs"
+        path = os.pathsep.join([str(Path(sys.executable).parent), cluster.env["PATH"]])
+        self.env = {
+            "PATH": path,
+            "EMO_SITE": str(folder / "site.sh"),
+            "OMP_NUM_THREADS": "1",  # the same sums in the same order everywhere
+        }
+        (folder / "site.sh").write_text(f"source slurm/site.sh\nSITE_RUNS={self.runs}\n")
+        made = self.command("emo-shards", "sample-corpus", folder / "corpus", "--dialogues", "5")
+        assert made.returncode == 0, made.stderr
+        shards = {
+            "corpus": {"reader": "iemocap", "root": str(folder / "corpus")},
+            "augment": {"variants": ["shift"]},
+            "features": {"kinds": ["logmel"], "mels": 16, "hop": 512},
+            "text": {"learn": {"vocab_size": 200}},
+            "vocabulary_view": VIEW,
+            "output": {"folder": str(folder / "shards"), "utterances_per_shard": 16},
+        }
+        data = {"shards": str(folder / "shards"), "view": VIEW, "workers": 0}
+        both = {"text": TEXT, "audio": AUDIO, "fusion": {"kind": "paper"}}
+        self.write("shards", shards)
+        self.write("text", {"data": data, "model": {"text": TEXT}, "train": LONG})
+        self.write("audio", {"data": data, "model": {"audio": AUDIO}, "train": BRIEF})
+        self.write("fusion", {"data": data, "model": both, "train": BRIEF})
+
+    def write(self, name: str, config: dict) -> None:
+        named = config if name == "shards" else {"name": name, **config}
+        self.config(name).write_text(yaml.safe_dump(named))
+
+    def config(self, name: str) -> Path:
+        return self.folder / f"{name}.yaml"
+
+    def command(self, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as a user would, in the repository, away from the scheduler."""
+        return subprocess.run(
+            [str(word) for word in words],
+            cwd=ROOT,
+            env=self.cluster.env | self.env | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def submit(self, *words: object) -> int:
+        command = ("sbatch", "--parsable", f"--output={self.folder}/job-%j.log")
+        return int(self.call(*command, *words))
+
+    def call(self, *words: object) -> str:
+        return self.cluster.call(*(str(word) for word in words), cwd=ROOT, **self.env)
+
+    def train(self, strategy: str, name: str, *settings: str, options: tuple = ()) -> int:
+        """A text training over both nodes, in runs/NAME."""
+        script = ("--nodes=2", "slurm/train.sbatch", strategy, self.config("text"))
+        return self.submit(*options, *script, f"run={self.runs / name}", *settings)
+
+    def log(self, job: int) -> str:
+        path = self.folder / f"job-{job}.log"
+        return path.read_text() if path.exists() else ""
+
+    def wait_log(self, job: int, text: str, count: int = 1, seconds: float = 120) -> None:
+        """Wait until the job's log holds `text` `count` times."""
+
+        def there() -> bool:
+            assert self.cluster.state(job) not in ("FAILED", "COMPLETED"), self.log(job)
+            return self.log(job).count(text) >= count
+
+        self.cluster.wait_for(there, f"{text!r} in the log of job {job}", seconds)
+
+
+@pytest.fixture(scope="module")
+def lab(cluster, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(cluster, tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture(autouse=True)
+def no_job_stays(cluster) -> Iterator[None]:
+    yield
+    cluster.cancel_all()
+
+
+@pytest.fixture(scope="module")
+def chain(cluster, lab: Lab) -> dict[str, int]:
+    """The whole chain, run by one command: the jobs of its stages."""
+    configs = [lab.config(name) for name in ("shards", *RUNS)]
+    printed = lab.call("bash", "slurm/submit.sh", *configs, "--name", "c", "--nodes", "2")
+    jobs = {stage: int(job) for stage, job in re.findall(r"^(\w+): job (\d+)", printed, re.M)}
+    assert tuple(jobs) == STAGES
+    assert f"fusion: job {jobs['fusion']}, waits for text audio" in printed
+    underway = lab.call("bash", "slurm/status.sh", "c")
+    assert re.search(r"evaluate +job \d+ +waiting Dependency", underway)
+    cluster.wait_state(jobs["evaluate"], "COMPLETED", "FAILED", "CANCELLED", seconds=600)
+    return jobs
+
+
+@pytest.fixture(scope="module")
+def alone(lab: Lab, chain: dict[str, int]) -> Path:
+    """The folder of the same three trainings, run without the scheduler on the same shards."""
+    folder = lab.folder / "alone"
+    for name in RUNS:
+        branches = [f"init.{branch}={folder / branch}" for branch in RUNS[:2] if name == "fusion"]
+        train = ("launch/train.sh", "cpu", lab.config(name), f"run={folder / name}", *branches)
+        done = lab.command(*train, EMO_PROCESSES="2")
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def weights(run: Path) -> bytes:
+    """The weights of a run's last checkpoint."""
+    return (
+        max((run / "checkpoints").glob("step-????????"), key=str)
+        .joinpath("weights.safetensors")
+        .read_bytes()
+    )
+
+
+def metrics(run: Path) -> dict:
+    return json.loads((run / "metrics.json").read_text())["parts"]
+
+
+def scores(run: Path) -> object:
+    """What `metrics` must equal: one process adds up in another order than two do."""
+    return close(metrics(run))
+
+
+def close(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: close(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [close(one) for one in value]
+    return pytest.approx(value, rel=1e-6) if isinstance(value, float) else value
+
+
+def test_chain_ends_in_the_table_and_in_the_metrics_of_runs_without_it(
+    lab: Lab, chain: dict[str, int], alone: Path
+) -> None:
+    status = lab.call("bash", "slurm/status.sh", "c")
+    for stage in STAGES:
+        assert re.search(rf"{stage} +job {chain[stage]} +finished", status), status
+    table = (lab.runs / "c/table.md").read_text()
+    for name in RUNS:
+        assert f"| {name} " in table
+        assert metrics(lab.runs / "c" / name) == scores(alone / name)
+        assert weights(lab.runs / "c" / name) == weights(alone / name)
+    log = (lab.runs / f"c/logs/text-{chain['text']}.log").read_text()
+    assert "0: strategy cpu · 2 processes" in log
+    assert "running on n[1-2]" in log
+    assert f"tensorboard --logdir {lab.runs}/c --host localhost" in status
+
+
+def test_chain_runs_in_order(lab: Lab, chain: dict[str, int]) -> None:
+    def times(stage: str, task: str = "") -> tuple[str, str]:
+        """When a stage began and ended; ISO times sort as they are."""
+        path = lab.runs / f"c/jobs/{stage}-{chain[stage]}{task}/history"
+        lines = path.read_text().splitlines()
+        return lines[0].split()[0], lines[-1].split()[0]
+
+    begun, ended = {}, {}
+    for stage in STAGES[1:]:
+        begun[stage], ended[stage] = times(stage)
+    assert max(times("preprocess", f"_{k}")[1] for k in range(3)) <= begun["merge"]
+    assert ended["merge"] <= min(begun["text"], begun["audio"])
+    assert max(begun["text"], begun["audio"]) < min(ended["text"], ended["audio"])  # side by side
+    assert max(ended["text"], ended["audio"]) <= begun["fusion"]
+    assert ended["fusion"] <= begun["evaluate"]
+
+
+def identity(sidecar: Path) -> list[tuple[int, int]]:
+    """Inode and time of change of a shard's two files."""
+    files = (sidecar, sidecar.with_suffix(".tar"))
+    return [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files]
+
+
+def test_stopped_array_task_is_redone_where_it_was(cluster, lab: Lab, chain: dict) -> None:
+    """One of three tasks is stopped amid its shards; the merge waits for a second array."""
+    folder = lab.folder / "again"
+    own = (f"output.folder={folder}", "output.utterances_per_shard=4", "workers=1")
+    array = ("--array=0-2", "slurm/preprocess.sbatch", "3", lab.config("shards"), *own)
+    merge = ("slurm/merge.sbatch", lab.config("shards"), "tasks=3", *own[:2])
+
+    def made(task: int) -> list[Path]:
+        """The committed shards of one task: they have a sidecar."""
+        found = sorted(folder.glob("shard-*.json"))
+        return [path for path in found if int(path.stem[-5:]) % 3 == task]
+
+    first = lab.submit(*array)
+    cluster.wait_for(lambda: made(1), "task 1's first shard", 60, every=0.01)
+    lab.call("scancel", "--signal=KILL", f"{first}_1")
+    cluster.wait_for(cluster.idle, "the array to end", 60)
+    assert made(0)
+    assert 0 < len(made(1)) < len(made(0)) - 1
+    before = {path: identity(path) for k in range(3) for path in made(k)}
+
+    refused = lab.submit(*merge)
+    assert cluster.finish(refused) == "FAILED"
+    missing = len(made(0)) - len(made(1))
+    assert "shards are not there" in lab.log(refused)
+    assert "run again of the 3 array tasks: task=1" in lab.log(refused)
+
+    again = lab.submit(*array)
+    merged = lab.submit(f"--dependency=afterok:{again}", *merge)
+    assert cluster.finish(merged, seconds=90) == "COMPLETED"
+    assert {path: identity(path) for path in before} == before
+    assert len(made(0) + made(1) + made(2)) == len(before) + missing
+
+
+def test_preempted_in_every_way_ends_with_the_same_weights(
+    cluster, lab: Lab, chain: dict, alone: Path
+) -> None:
+    stops: list[Callable[[int], object]] = [
+        lambda job: lab.submit("--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1"),
+        lambda job: lab.call("scontrol", "requeue", job),
+        lambda job: lab.call("scancel", "--signal=USR1", "--batch", job),
+        lambda job: lab.call("scancel", "--signal=TERM", job),
+    ]
+    job = lab.train("cpu", "preempted")
+    lab.wait_log(job, "epoch 1/")
+    for number, stop in enumerate(stops, start=1):
+        stop(job)
+        cluster.wait_for(
+            lambda: cluster.job(job)["Reason"] == "BeginTime", "the job to be requeued", 60
+        )
+        cluster.start_now(job)
+        lab.wait_log(job, "resumed at step", number)
+    assert cluster.finish(job, seconds=120) == "COMPLETED", lab.log(job)
+    assert cluster.job(job)["Restarts"] == str(len(stops))
+    assert f"(start {len(stops) + 1})" in lab.log(job)
+    assert lab.log(job).count("preempted at step") == len(stops)  # it saved each time
+    assert weights(lab.runs / "preempted") == weights(alone / "text")
+    assert metrics(lab.runs / "preempted") == scores(alone / "text")
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_real_time_limit_ends_with_the_same_weights(cluster, lab: Lab, chain: dict) -> None:
+    """One minute, the shortest there is; its signal may come half a minute early."""
+    longer = "train.epochs=200"
+    job = lab.train("cpu", "limited", longer, options=("--time=1", "--signal=B:USR1@1"))
+    assert cluster.finish(job, seconds=1800) == "COMPLETED", lab.log(job)
+    assert int(cluster.job(job)["Restarts"]) > 0
+    assert "(start 2)" in lab.log(job)
+    run = lab.folder / "unlimited"
+    train = ("launch/train.sh", "cpu", lab.config("text"), f"run={run}", longer)
+    done = lab.command(*train, EMO_PROCESSES="2")
+    assert done.returncode == 0, done.stderr
+    assert weights(lab.runs / "limited") == weights(run)
+
+
+def test_node_dies_under_zero2_and_a_second_writer_is_refused(
+    cluster, lab: Lab, chain: dict
+) -> None:
+    job = lab.train("zero2", "zero2", "train.epochs=60")
+    lab.wait_log(job, "epoch 1/")
+    run = lab.runs / "zero2"
+    second = lab.command("emo", "train", lab.config("text"), f"run={run}", "resume=auto")
+    assert second.returncode == 2
+    assert f"{run} is being written by another process" in second.stderr
+
+    cluster.kill_node("n2")
+    try:
+        cluster.wait_state(job, "PENDING", seconds=90)
+        cluster.wait_for(lambda: not writers(run), "its processes to end", 30)
+    finally:
+        cluster.start_node("n2")
+    lab.wait_log(job, "resumed at step")
+    assert cluster.finish(job, seconds=120) == "COMPLETED", lab.log(job)
+    assert lab.log(job).count("strategy zero2 · 2 processes") == 2
+    assert metrics(run)["test"]["n"] > 0
+
+
+def writers(run: Path) -> list[int]:
+    """Processes that were started with the run folder among their arguments."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"run={run}".encode() in words:
+            found.append(int(entry.name))
+    return found
+
+
+def test_crossvalidation_is_an_array_over_folds(cluster, lab: Lab, chain: dict) -> None:
+    run = lab.runs / "folds"
+    brief = ("train.epochs=1", "train.global_batch=16", f"run={run}")
+    protocol = "data.view.protocol=leave_one_session_out"
+
+    def fold(array: str) -> int:
+        return lab.submit(
+            f"--array={array}", "slurm/crossval.sbatch", lab.config("text"), *brief, protocol
+        )
+
+    first = fold("0-1")
+    cluster.wait_for(cluster.idle, "both folds", 120)
+    done = sorted(path.parent.name for path in run.glob("fold-*/metrics.json"))
+    assert len(done) == 2, lab.log(first)
+    again = fold("0-1")
+    cluster.wait_for(cluster.idle, "both folds, again", 120)
+    histories = [lab.runs / f"jobs/crossval-{again}_{k}/history" for k in range(2)]
+    assert all(
+        path.read_text().splitlines()[-1].endswith(f"fold {k}") for k, path in enumerate(histories)
+    )
