@@ -24,7 +24,7 @@ from shards.index import BUILD, CONFIG
 from shards.schema import SCHEMA_VERSION, Utterance
 
 PROBES = 32  # recordings whose content counts for the corpus' identity
-SOFTWARE = ("numpy", "torch", "torchaudio", "librosa", "soxr", "soundfile", "tokenizers")
+SOFTWARE = ("numpy", "scipy", "librosa", "soxr", "soundfile", "tokenizers")
 
 
 class OtherBuild(UserError):
