@@ -255,7 +255,7 @@ def test_stops_at_once_when_asked(many: Path, tmp_path: Path, how: signal.Signal
     os.killpg(process.pid, how)  # as a terminal does with Ctrl-C
     asked = time.monotonic()
     _, errors = process.communicate(timeout=30)
-    assert time.monotonic() - asked < 5
+    assert time.monotonic() - asked < 20  # at once, also on a machine with ten times the load
     assert process.returncode == 130
     assert "run the same command again" in errors
     assert "Traceback" not in errors
