@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test check bench torture table3 venv clean
+.PHONY: help demo test check bench torture venv clean
 
 help:
 	@grep -E '^## ' Makefile | sed 's/^## //'
@@ -42,6 +42,7 @@ torture: venv
 ## make bench   the benchmarks; each prints a table of two things measured in one run
 bench: venv
 	python benchmarks/preprocess.py
+	python benchmarks/planning.py
 	python benchmarks/reading.py
 
 ## make clean   removes what the demo made; keeps the environment

@@ -126,3 +126,17 @@ def test_settings_that_do_not_fit():
     ):
         with pytest.raises(ValidationError):
             FeatureConfig(**wrong)
+
+
+def test_log_mel_equals_torchaudios_too(speech):
+    """A second reference that shares no code with the first."""
+    import torch
+    import torchaudio
+
+    wave, config = speech(1.0, 22050), FeatureConfig()
+    mel = torchaudio.transforms.MelSpectrogram(
+        22050, config.n_fft, hop_length=config.hop, n_mels=config.mels, norm="slaney",
+        mel_scale="slaney", pad_mode="constant",
+    )  # fmt: skip
+    theirs = 10 * np.log10(np.maximum(mel(torch.from_numpy(wave)).numpy().T, 1e-10))
+    assert error(Extractor(config, 22050)(wave)["logmel"], theirs) < 1e-3
