@@ -36,9 +36,11 @@ TRUTH_FILE = "truth.jsonl"
 FORMAT = "emo-shards sample corpus"
 RELEASE_RULE = "majority of the annotators, unique"  # what `release_code` does
 
-# What a model may see of a turn: its words, its prosody, both, both with the same speaker's earlier
-# turns of the dialogue, both with all of his turns in the dialogue.
-KINDS = ("text", "audio", "both", "past", "whole")
+# What a model may see of a turn: its words, its prosody, or both; "… past" adds the same of the
+# speaker's earlier turns in the dialogue, "… whole" that of all his turns there. (What the others
+# say tells nothing about him.)
+KINDS = ("text", "audio", "both", "text past", "audio past", "past", "text whole", "audio whole",
+         "whole")  # fmt: skip
 
 
 class TruthError(UserError):
@@ -175,10 +177,11 @@ def emotion_posteriors(truth: Truth) -> dict[str, dict[str, np.ndarray]]:
                 posterior = prior * np.exp(evidence - evidence.max())
                 result[kind][turn.id] = posterior / posterior.sum()
             prior = prior @ process.transition
-        past, whole = filter_and_smooth(process.initial, process.transition, words + prosody)
-        for turn, before, everything in zip(chain, past, whole, strict=True):
-            result["past"][turn.id] = before
-            result["whole"][turn.id] = everything
+        for name, seen in (("text ", words), ("audio ", prosody), ("", words + prosody)):
+            past, whole = filter_and_smooth(process.initial, process.transition, seen)
+            for turn, before, everything in zip(chain, past, whole, strict=True):
+                result[f"{name}past"][turn.id] = before
+                result[f"{name}whole"][turn.id] = everything
     return result
 
 

@@ -115,8 +115,11 @@ def test_ceilings_equal_the_sum_over_all_that_could_have_happened(tmp_path, labe
                 kind: [part[at] if t == at else nothing for t in range(len(mine))]
                 for kind, part in (("text", words), ("audio", prosody), ("both", both))
             }
-            past = both[: at + 1] + [nothing] * (len(mine) - at - 1)
-            for kind, evidence in {**alone, "past": past, "whole": both}.items():
+            context = {}
+            for name, seen in (("text ", words), ("audio ", prosody), ("", both)):
+                context[f"{name}past"] = seen[: at + 1] + [nothing] * (len(mine) - at - 1)
+                context[f"{name}whole"] = seen
+            for kind, evidence in {**alone, **context}.items():
                 expected = by_enumeration(process, evidence, at, chosen)
                 np.testing.assert_allclose(found[kind][turn["id"]], expected, atol=1e-12)
 
