@@ -144,13 +144,13 @@ class Experiment:
         }  # fmt: skip
 
     def context(self) -> dict[str, Any] | None:
-        """What a context model sees beside the turn (`past` or `whole`), and whose vectors."""
+        """What a context model reads, and sees beside the turn (`past` or `whole`) of it."""
         chosen = self.config.model.context
         if chosen is None:
             return None
         sees = "past" if chosen.kind == "icon" else "whole"
-        return {"kind": chosen.kind, "sees": sees, "reads": chosen.reads,
-                "vectors": vector_facts(self.dataset)}  # fmt: skip
+        return {"kind": chosen.kind, "reads": list(chosen.modalities), "sees": sees,
+                "members": self.config.inputs, "vectors": vector_facts(self.dataset)}  # fmt: skip
 
 
 def view_of(dataset: Dataset, config: ExperimentConfig) -> View:
