@@ -109,6 +109,7 @@ forward() { # to the ranks alone: the launcher would kill them 30 s after hearin
     end_all
   } >/dev/null 2>&1 &
   guard=$!
+  disown "$guard" # no word of bash's about its end
 }
 guard=
 for name in TERM USR1 USR2 INT; do
