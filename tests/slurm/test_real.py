@@ -325,18 +325,16 @@ def test_crossvalidation_is_an_array_over_folds(cluster, lab: Lab, chain: dict) 
     brief = ("train.epochs=1", "train.global_batch=16", f"run={run}")
     protocol = "data.view.protocol=leave_one_session_out"
 
-    def fold(array: str) -> int:
-        return lab.submit(
-            f"--array={array}", "slurm/crossval.sbatch", lab.config("text"), *brief, protocol
-        )
+    folds = ("--array=0-1", "slurm/crossval.sbatch", lab.config("text"), *brief, protocol)
 
-    first = fold("0-1")
-    lab.wait_all("both folds")
-    done = sorted(path.parent.name for path in run.glob("fold-*/metrics.json"))
-    assert len(done) == 2, lab.log(first)
-    again = fold("0-1")
-    lab.wait_all("both folds, again")
-    histories = [lab.runs / f"jobs/crossval-{again}_{k}/history" for k in range(2)]
-    assert all(
-        path.read_text().splitlines()[-1].endswith(f"fold {k}") for k, path in enumerate(histories)
-    )
+    def finished(job: int) -> dict[Path, int]:
+        """When each fold's scores were written."""
+        lab.wait_all("both folds")
+        for k in range(2):
+            history = (lab.runs / f"jobs/crossval-{job}_{k}/history").read_text()
+            assert history.splitlines()[-1].endswith(f"finished fold {k}")
+        return {path: path.stat().st_mtime_ns for path in run.glob("fold-*/metrics.json")}
+
+    first = finished(lab.submit(*folds))
+    assert len(first) == 2
+    assert finished(lab.submit(*folds)) == first  # they are not trained twice
