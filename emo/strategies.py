@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -92,6 +93,7 @@ def make_accelerator(
         _require_launched("ACCELERATE_USE_DEEPSPEED", config)
         settings = _deepspeed_settings(config, accumulation, micro_batch, clip)
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA found"
+        _keep_built_operations()
         return Accelerator(
             deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
             kwargs_handlers=[group],
@@ -111,6 +113,15 @@ def make_accelerator(
     # a lone process has no group to set up
     handlers = [group, ddp] if process.launched() else []
     return Accelerator(cpu=on_cpu, kwargs_handlers=handlers, **common)
+
+
+def _keep_built_operations() -> None:
+    """Have DeepSpeed keep what it compiles in this environment, not in the home folder.
+
+    There, two checkouts with environments of their own would compile over each other's every time.
+    """
+    if os.access(sys.prefix, os.W_OK):
+        os.environ.setdefault("TORCH_EXTENSIONS_DIR", os.path.join(sys.prefix, "torch_extensions"))
 
 
 def _require_launched(variable: str, config: RuntimeConfig) -> None:
