@@ -96,7 +96,7 @@ def test_ceilings_lie_where_they_were_aimed(predictions):
     turns, found = predictions
     five = label_set("five")
     kept = [name for name, turn in turns.items() if five.class_of(turn.label) >= 0]
-    for kind in KINDS:
+    for kind in AIMED:
         accuracy = np.mean([found["five"][kind][name].max() for name in kept])
         assert accuracy == pytest.approx(AIMED[kind], abs=0.02), kind
 
