@@ -100,8 +100,8 @@ forward() { # to the ranks alone: the launcher would kill them 30 s after hearin
     return
   fi
   echo "stopping: the run saves a checkpoint first (Ctrl-C once more to kill it)" >&2
+  trap '' TERM # SLURM's second one would be for the guard as well
   { # again and again: ranks may not have been started yet
-    trap '' TERM # a second one is for this process as well
     for ((second = 0; second < ${EMO_GRACE:-120}; second++)); do
       pkill -TERM -P "$launcher" || true
       sleep 1
@@ -110,6 +110,7 @@ forward() { # to the ranks alone: the launcher would kill them 30 s after hearin
   } >/dev/null 2>&1 &
   guard=$!
   disown "$guard" # no word of bash's about its end
+  trap 'forward TERM' TERM
 }
 guard=
 for name in TERM USR1 USR2 INT; do
@@ -122,7 +123,7 @@ while :; do
   wait "$launcher" && code=0 || code=$?
   kill -0 "$launcher" 2>/dev/null || break # a trapped signal also ends `wait`
 done
-[[ -n $guard ]] && kill -KILL -- "$guard" 2>/dev/null
+[[ -z $guard ]] || kill -KILL -- "$guard" 2>/dev/null || true
 end_all # a rank that outlived its launcher
 
 if [[ -s $EMO_EXIT_FILE ]]; then
