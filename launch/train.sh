@@ -97,7 +97,7 @@ end_all() { kill -KILL -- "-$launcher" 2>/dev/null || true; }
 forward() { # to the ranks alone: the launcher would kill them 30 s after hearing it
   if [[ -n $guard ]]; then # Ctrl-C twice means now; SLURM sends SIGTERM twice and means the same
     [[ $1 != INT ]] || end_all
-    return
+    return 0 # alone it would return what the interrupted `wait` did, and end this script
   fi
   echo "stopping: the run saves a checkpoint first (Ctrl-C once more to kill it)" >&2
   trap '' TERM # SLURM's second one would be for the guard as well
