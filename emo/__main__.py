@@ -63,6 +63,11 @@ def parser() -> argparse.ArgumentParser:
     command = add("features", "write what trained branches say of every turn, for context models")
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     command.add_argument("folder", type=Path, help="a new folder: a dataset of vectors")
+    command.add_argument(
+        "--cross-fit", type=int, default=0, metavar="K", help="train K times without a K-th of the "
+        "training dialogues, and let those runs speak of it (scores only)",
+    )  # fmt: skip
+    command.add_argument("--strategy", default="cpu", help="of those runs, as of launch/train.sh")
 
     command = add("compare", "a table of runs on the same test turns, with ceilings where known")
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
@@ -231,7 +236,9 @@ def export_command(args: argparse.Namespace) -> int:
 def features_command(args: argparse.Namespace) -> int:
     from emo.vectors import write_vectors
 
-    manifest = write_vectors(args.runs, args.folder)
+    if args.cross_fit == 1 or args.cross_fit < 0:
+        raise UserError(f"--cross-fit {args.cross_fit}: give at least 2")
+    manifest = write_vectors(args.runs, args.folder, args.cross_fit, args.strategy)
     widths = manifest.settings["vectors"]["widths"]
     print(
         f"{manifest.summary.samples} turns → {args.folder}: "

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -29,6 +29,23 @@ from shards.views import View, ViewConfig
 LONGEST = 4096  # frames; 47 s at the usual hop, where nothing else is said
 
 
+class LeftOut(Config):
+    """Cross-fitting: training dialogues `fold`, `fold` + `folds`, ... are not trained on."""
+
+    fold: NonNegativeInt
+    folds: int = Field(ge=2)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> LeftOut:
+        if self.fold >= self.folds:
+            raise ValueError(f"folds are numbered from 0 to {self.folds - 1}, not {self.fold}")
+        return self
+
+    def rows(self, view: View) -> np.ndarray:
+        """The clean rows of those dialogues, whole, int64. Raises ViewError if one is split."""
+        return np.concatenate(view.dialogues("train")[self.fold :: self.folds])
+
+
 class DataConfig(Config):
     """Which samples, in which order, in which shape.
 
@@ -36,7 +53,8 @@ class DataConfig(Config):
     one length; None pads within the global batch, so that the numbers do not depend on the world
     size. `targets` soft trains on the annotators' votes. `variants` are the augmentations trained
     on, beside the clean rows. `damage` skip replaces a damaged sample by a masked row, counted over
-    all ranks and bounded by `max_skipped`, a share of the samples read.
+    all ranks and bounded by `max_skipped`, a share of the samples read. `left_out` is set by
+    `emo features --cross-fit`.
     """
 
     shards: Path
@@ -49,6 +67,7 @@ class DataConfig(Config):
     workers: NonNegativeInt = 1
     damage: Literal["error", "skip"] = "error"
     max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.01
+    left_out: LeftOut | None = None
 
 
 class DataError(UserError):
@@ -295,7 +314,11 @@ def training_rows(
     """
     variants = dataset.column("variant")[view.train]
     wanted = ("clean", *config.variants) if audio and config.audio != "lld" else ("clean",)
-    return view.train[np.isin(variants, wanted)]
+    rows = view.train[np.isin(variants, wanted)]
+    if config.left_out is not None:
+        names = dataset.column("dialogue").astype(str)
+        rows = rows[~np.isin(names[rows], names[config.left_out.rows(view)])]
+    return rows
 
 
 CHUNK = 256  # rows whose sums are added first: the total is then the same on any number of ranks

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,7 +22,8 @@ import torch
 
 from emo import checkpoint, runfiles
 from emo.config import ExperimentConfig
-from emo.data import Samples
+from emo.crossval import TRAIN
+from emo.data import LeftOut, Samples
 from emo.experiment import RunError, load_config, load_statistics, open_tokens, view_of
 from emo.models.model import EmotionModel, rebuild
 from emo.plan import evaluation_plan
@@ -80,8 +82,15 @@ class Source:
         }
 
 
-def write_vectors(runs: Sequence[Path], folder: Path) -> Manifest:
+def write_vectors(
+    runs: Sequence[Path], folder: Path, folds: int = 0, strategy: str = "cpu"
+) -> Manifest:
     """Make the new dataset `folder` of the branches of `runs`, all of it or nothing.
+
+    Branches know the turns that they were trained on better than any others, and a context model
+    would learn to trust them too much. With `folds`, what they say of training turns comes from
+    branches that were trained, by `strategy`, without the dialogue in question. Those have hidden
+    units of their own, so there are only scores then.
 
     Raises:
         VectorsError: `folder` exists, or the runs do not fit together.
@@ -103,13 +112,15 @@ def write_vectors(runs: Sequence[Path], folder: Path) -> Manifest:
     rows = np.flatnonzero(dataset.column("variant") == CLEAN)
     members: dict[str, dict[int, np.ndarray]] = {}
     for source in sources:
-        members |= vectors_of(source, dataset, view, rows)
+        found = vectors_of(source, dataset, view, rows)
+        members |= cross_fitted(source, found, dataset, view, folds, strategy) if folds else found
     first = sources[0].facts
     facts = {
         "runs": {name: one.record() for one in sources for name in one.model.branches},
         "dataset": first["dataset"],
         "view": view.digest,
         "protocol": view.name,
+        "cross_fit": folds,
         "widths": {name: len(next(iter(found.values()))) for name, found in members.items()},
     }
     return publish(folder, dataset, rows, members, facts)
@@ -151,6 +162,49 @@ def vectors_of(
                 kept = zip(chosen[present], value_BD.cpu().numpy()[present], strict=True)
                 found.setdefault(member, {}).update(kept)
     return found
+
+
+def cross_fitted(
+    source: Source,
+    found: Mapping[str, Mapping[int, np.ndarray]],
+    dataset: Dataset,
+    view: View,
+    folds: int,
+    strategy: str,
+) -> dict[str, dict[int, np.ndarray]]:
+    """The scores of `found`, those of training dialogues by branches that have not seen them.
+
+    Trains `folds` runs in the run's folder, or takes those that are trained already.
+
+    Raises:
+        VectorsError: the run began with other runs' branches, or a fold's training failed.
+    """
+    if source.config.init:
+        raise VectorsError(
+            f"{source.run} began with branches of other runs, which have seen all training turns: "
+            "name those runs to cross-fit"
+        )
+    result = {name: dict(rows) for name, rows in found.items() if name.endswith("_scores")}
+    for fold in range(folds):
+        left_out = LeftOut(fold=fold, folds=folds)
+        run = source.run / f"cross-fit-{folds}" / f"fold-{fold}"
+        if not runfiles.metrics(run).is_file():
+            print(f"{source.run}: training without dialogues {fold} of {folds}", flush=True)
+            settings = [
+                f"run={json.dumps(str(run))}", "resume=auto",
+                f"data.left_out={left_out.model_dump_json()}",
+            ]  # fmt: skip
+            command = [str(TRAIN), strategy, str(runfiles.config(source.run)), *settings]
+            if subprocess.run(command, check=False).returncode:
+                raise VectorsError(f"{run} has not finished: see above, then run this again")
+        one = Source.open(run)
+        if one.config.data.left_out != left_out:
+            raise VectorsError(f"{run} was trained on other dialogues: remove it")
+        _check_same_data(source, one)
+        for name, rows in vectors_of(one, dataset, view, left_out.rows(view)).items():
+            if name in result:
+                result[name].update(rows)
+    return result
 
 
 def publish(
@@ -212,20 +266,23 @@ def publish(
 
 
 def _check_alike(sources: Sequence[Source]) -> None:
-    first = sources[0]
     seen: dict[str, Path] = {}
     for one in sources:
-        for what, ours, theirs in (
-            ("dataset", first.facts["dataset"]["hash"], one.facts["dataset"]["hash"]),
-            ("parts", first.facts["view"], one.facts["view"]),
-            ("classes", first.facts["classes"], one.facts["classes"]),
-        ):
-            if ours != theirs:
-                raise VectorsError(
-                    f"{first.run} and {one.run} were trained on different {what}: a turn that one "
-                    "has learnt could be the other's test turn; train both on the same data"
-                )
+        _check_same_data(sources[0], one)
         for name in one.model.branches:
             if name in seen:
                 raise VectorsError(f"{seen[name]} and {one.run} both have a {name} branch")
             seen[name] = one.run
+
+
+def _check_same_data(first: Source, other: Source) -> None:
+    for what, ours, theirs in (
+        ("dataset", first.facts["dataset"]["hash"], other.facts["dataset"]["hash"]),
+        ("parts", first.facts["view"], other.facts["view"]),
+        ("classes", first.facts["classes"], other.facts["classes"]),
+    ):
+        if ours != theirs:
+            raise VectorsError(
+                f"{first.run} and {other.run} were trained on different {what}: a turn that one "
+                "has learnt could be the other's test turn; train both on the same data"
+            )
