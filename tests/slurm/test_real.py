@@ -301,6 +301,7 @@ def test_node_dies_under_zero2_and_a_second_writer_is_refused(
         cluster.wait_for(lambda: not writers(run), "its processes to end", 30)
     finally:
         cluster.start_node("n2")
+    cluster.start_now(job)
     lab.wait_log(job, "resumed at step")
     assert cluster.finish(job, seconds=300) == "COMPLETED", lab.log(job)
     assert lab.log(job).count("strategy zero2 · 2 processes") == 2
