@@ -1,3 +1,4 @@
+import itertools
 import re
 
 import numpy as np
@@ -54,8 +55,9 @@ def test_slow_manners_last_longer(rendered):
     seconds = np.array(
         [[len(rendered[speaker, number]) for number in range(5)] for speaker in VOICES]
     ).mean(axis=0)
-    rates = [prosody.rate for prosody in PROSODIES]
-    assert (np.argsort(seconds) == np.argsort(rates)[::-1]).all()
+    for fast, slow in itertools.permutations(range(5), 2):
+        if PROSODIES[fast].rate > 1.15 * PROSODIES[slow].rate:  # apart by more than the jitter
+            assert seconds[fast] < seconds[slow]
 
 
 def test_the_same_draws_give_the_same_sound():
