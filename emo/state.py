@@ -170,8 +170,10 @@ def _create_zero_state(optimizer: Any, step: float) -> None:
             count = torch.tensor(step, dtype=torch.float32)
             adam.state[flat] = {"step": count} | {k: torch.zeros_like(flat) for k in MOMENTS}
     zero = optimizer.optimizer  # DeepSpeed's, inside accelerate's wrapper
-    if hasattr(zero, "_link_all_hp_params"):  # stages 1 and 2 look moments up through the weights
-        zero._link_all_hp_params()
+    if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):
+        # Stages 1 and 2 find moments through the weights, linked in the first step or now.
+        zero._hp_optimizer_states_linked = False
+        zero._lazy_init_hp_params_optimizer_state()
 
 
 def _set_zero(runtime: Runtime, parameter: Tensor, value: Tensor, key: str | None) -> None:

@@ -217,6 +217,12 @@ class Lab:
                 run.kill_all()
 
 
+@pytest.fixture(scope="session")
+def make_settings() -> Callable[..., dict[str, Any]]:
+    """`settings` above."""
+    return settings
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Any:
     """Launches runs of the tiny dataset; see `Lab`."""

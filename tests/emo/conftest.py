@@ -50,29 +50,22 @@ class Result:
         return json.loads((self.newest / "state.json").read_text())
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
+def free_port() -> int:
+    with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+        return int(one.getsockname()[1])
 
 
 def run_group(folder: Path, world: int, jobs: list[dict[str, Any]]) -> dict[str, Result]:
     """Do `jobs` one after the other in `world` processes; results by the run folder's name."""
-    ports = free_ports(len(jobs))
     path = folder / f"jobs-{world}-{len(list(folder.glob('jobs-*.json')))}.json"
-    path.write_text(
-        json.dumps([job | {"port": port} for job, port in zip(jobs, ports, strict=True)])
-    )
-    ranks = []
+    path.write_text(json.dumps(jobs))
+    ranks, port = [], str(free_port())
     for rank in range(world):
         environment = os.environ | {
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
-            "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(ROOT),
+            "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+            "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
         }  # fmt: skip
         log = (folder / f"{path.stem}-rank{rank}.log").open("w")
         ranks.append(

@@ -1,8 +1,8 @@
 """One rank of a group that does several runs one after the other: imports are paid for once.
 
-    RANK=… WORLD_SIZE=… LOCAL_RANK=… MASTER_ADDR=… python group.py JOBS.json
+    RANK=… WORLD_SIZE=… LOCAL_RANK=… MASTER_ADDR=… MASTER_PORT=… python group.py JOBS.json
 
-A job is {"strategy", "config", "stop_at", "port"}; `stop_at` sends every rank of it a real SIGTERM
+A job is {"strategy", "config", "stop_at"}; `stop_at` sends every rank of it a real SIGTERM
 when its log has reached that step. What comes of a job is read from its run folder.
 """
 
@@ -35,7 +35,6 @@ def stop_when(log: Path, step: int, ended: threading.Event) -> None:
 
 
 def do(job: dict[str, Any]) -> str:
-    import torch.distributed as dist
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
     from emo import process
@@ -52,7 +51,6 @@ def do(job: dict[str, Any]) -> str:
         for name in variables:
             os.environ.pop(name, None)
     os.environ |= ENVIRONMENT[job["strategy"].rstrip("0123456789")]
-    os.environ["MASTER_PORT"] = str(job["port"])
     runtime = {"strategy": job["strategy"], "processes": int(os.environ["WORLD_SIZE"])}
     raw = job["config"]
     raw["runtime"] = runtime | raw.get("runtime", {})
@@ -66,25 +64,22 @@ def do(job: dict[str, Any]) -> str:
         return f"error: {error}"
     finally:
         ended.set()
-        if dist.is_initialized():
-            dist.barrier()
-            dist.destroy_process_group()
-        if job["strategy"].startswith("zero"):
-            import deepspeed.comm.comm as deepspeed_group
-
-            deepspeed_group.cdb = None
 
 
 def main() -> None:
+    import torch.distributed as dist
+
     jobs = json.loads(Path(sys.argv[1]).read_text())
     outcomes = {}
     for job in jobs:
-        began = time.monotonic()
+        began, used = time.monotonic(), time.process_time()
         outcomes[job["config"]["run"]] = do(job)
         if os.environ["RANK"] == "0":
-            print(f"== {Path(job['config']['run']).name} {time.monotonic() - began:.1f} s")
+            print(f"== {Path(job['config']['run']).name} {time.monotonic() - began:.1f} s, "
+                  f"CPU {time.process_time() - used:.1f} s", flush=True)  # fmt: skip
     if os.environ["RANK"] == "0":
         Path(sys.argv[1]).with_suffix(".outcomes").write_text(json.dumps(outcomes))
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
