@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,9 @@ from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
 from shards import buildfile
-from shards.arena import Arena, Packed
 from shards.config import ShardConfig
 from shards.configfile import parse
 from shards.index import open_dataset
-from shards.memory import keep_freed_memory
 from shards.merge import merge
 from shards.read import ShardReader
 from shards.schema import Sample, Utterance, metadata, sample_key
@@ -41,7 +39,7 @@ from shards.write import write_shard
 BATCH = 32
 LIMIT = "pread + CRC32 alone (the limit)"
 BUFFER = 1000  # samples in webdataset's shuffle buffer, its documentation's example
-MELS, TOKENS, MOST_FRAMES = 64, 24, 550
+MELS, TOKENS = 64, 24
 MEMBERS = ("logmel", "tokens")
 Batch = dict[str, torch.Tensor]
 
@@ -49,7 +47,7 @@ Batch = dict[str, torch.Tensor]
 def make_dataset(folder: Path, samples: int) -> None:
     """A dataset of `samples` utterances, 64 a shard: 2 to 7 s of log-mel, 48 kB in the mean."""
     rng = np.random.default_rng(0)
-    frames = rng.integers(200, MOST_FRAMES, samples)
+    frames = rng.integers(200, 550, samples)
     turns = [
         Utterance(f"turn{i:06d}", None, "x", "neu", (), f"s{i % 10}", "1", f"d{i // 30}", i % 30)
         for i in range(samples)
@@ -79,42 +77,31 @@ def make_dataset(folder: Path, samples: int) -> None:
     merge(folder, build, 0.0)
 
 
-def collate(
-    samples: list[dict[str, Any]],
-    logmel: str = "logmel",
-    tokens: str = "tokens",
-    new: Callable[..., np.ndarray] = np.empty,
-) -> dict[str, np.ndarray]:
-    """Padded float16 [B, T, F] and int32 [B, L], with their lengths; `new` makes the arrays."""
+def collate(samples: list[dict[str, Any]], logmel: str = "logmel", tokens: str = "tokens") -> Batch:
+    """Padded float16 [B, T, F] and int32 [B, L], with their lengths."""
     lengths = np.array([len(sample[logmel]) for sample in samples])
     sizes = np.array([len(sample[tokens]) for sample in samples])
-    audio = new((len(samples), int(lengths.max()), MELS), np.float16)
-    ids = new((len(samples), int(sizes.max())), np.int32)
+    audio = np.empty((len(samples), lengths.max(), MELS), np.float16)
+    ids = np.empty((len(samples), sizes.max()), np.int32)
     for i, sample in enumerate(samples):
         audio[i, : lengths[i]], audio[i, lengths[i] :] = sample[logmel], 0
         ids[i, : sizes[i]], ids[i, sizes[i] :] = sample[tokens], 0
-    return {"audio": audio, "tokens": ids, "frames": lengths, "sizes": sizes}
-
-
-def tensors(arrays: dict[str, np.ndarray]) -> Batch:
+    arrays = {"audio": audio, "tokens": ids, "frames": lengths, "sizes": sizes}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def collate_stream(samples: list[dict[str, Any]]) -> Batch:
-    return tensors(collate(samples, "logmel.npy", "tokens.npy"))
+    return collate(samples, "logmel.npy", "tokens.npy")
 
 
 class Batches(Dataset):
-    """Lists of rows -> collated batches, which workers write into shared memory that stays."""
+    """Lists of rows -> collated batches."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.reader = ShardReader(folder, MEMBERS)
-        self.arena = Arena(2 * workers + 2, BATCH * MOST_FRAMES * MELS * 2 + 65536)
 
-    def __getitem__(self, asked: tuple[list[int], int | None]) -> Packed:
-        rows, number = asked
-        slot = self.arena.slot(number)
-        return slot.pack(collate([self.reader.read(row) for row in rows], new=slot.empty))
+    def __getitem__(self, rows: list[int]) -> Batch:
+        return collate([self.reader.read(row) for row in rows])
 
 
 class Shuffled:
@@ -130,31 +117,16 @@ class Shuffled:
         return (order[i : i + BATCH].tolist() for i in range(0, len(order), BATCH))
 
 
-class Ours:
-    """An epoch of our batches, shuffled, at each iteration."""
-
-    def __init__(self, folder: Path, workers: int, start: float = 0.0) -> None:
-        self.batches = Batches(folder, workers)
-        self.order = Shuffled(len(self.batches.reader), start)
-        self.loader = None
-        if workers:
-            sampler: Any = self.batches.arena.lend(self.order)
-            self.loader = DataLoader(
-                self.batches,
-                sampler=sampler,
-                batch_size=None,
-                num_workers=workers,
-                persistent_workers=True,
-            )
-
-    def __iter__(self) -> Iterator[Batch]:
-        if self.loader is None:
-            reader = self.batches.reader
-            for rows in self.order:
-                yield tensors(collate([reader.read(row) for row in rows]))
-        else:
-            for packed in self.loader:
-                yield self.batches.arena.unpack(packed)
+def ours(folder: Path, workers: int, start: float = 0.0) -> DataLoader:
+    batches = Batches(folder)
+    order: Any = Shuffled(len(batches.reader), start)
+    return DataLoader(
+        batches,
+        sampler=order,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
 
 
 def stream(folder: Path, workers: int) -> Iterable[Batch]:
@@ -204,7 +176,7 @@ def first_batch(folder: Path, start: float) -> float:
     times = []
     for _ in range(9):
         began = time.perf_counter()
-        next(iter(Ours(folder, 0, start)))
+        next(iter(ours(folder, 0, start)))
         times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times)
 
@@ -215,7 +187,6 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="a dataset of ours with 64 mels and tokens")
     options = parser.parse_args()
-    keep_freed_memory()  # for all readers alike: workers are forked from here
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary) / "shards"
         if options.folder is None:
@@ -225,10 +196,10 @@ def main() -> None:
         count = len(dataset)
         del dataset
         makers = {
-            "ours, one process": lambda: Ours(folder, 0),
+            "ours, one process": lambda: ours(folder, 0),
             "webdataset, one process": lambda: stream(folder, 0),
             LIMIT: lambda: Limit(folder),
-            "ours, 2 workers": lambda: Ours(folder, 2),
+            "ours, 2 workers": lambda: ours(folder, 2),
             "webdataset, 2 workers": lambda: stream(folder, 2),
         }
         rates = {name: measure(make(), count, options.repeat) for name, make in makers.items()}
