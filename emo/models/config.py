@@ -166,11 +166,13 @@ class _ContextConfig(Config):
     """What context models share: which vectors of each turn they read.
 
     `reads` takes the branch's pooled vector, or its classes' log-probabilities. Whether the vectors
-    of both modalities are there is seen when the data is opened.
+    of both modalities are there is seen when the data is opened. `turn_dropout` silences whole
+    turns in training, so that others must speak for them; the published models have none.
     """
 
     modalities: tuple[Modality, ...] = Field(min_length=1)
     reads: Literal["vector", "scores"] = "vector"
+    turn_dropout: Dropout = 0.0
 
     @field_validator("modalities")
     @classmethod

@@ -37,6 +37,7 @@ class ContextModel(nn.Module):
         self.config, self.classes = config, classes
         self.widths: dict[str, int] = {name: widths[name] for name in chosen.modalities}
         self.branches = chosen.modalities
+        self.turn_dropout = chosen.turn_dropout
         self.context: BcLstm | Icon
         if isinstance(chosen, IconConfig):
             self.context = Icon(chosen, classes, sum(self.widths.values()))
@@ -51,10 +52,13 @@ class ContextModel(nn.Module):
         of padding are finite and mean nothing.
         """
         dtype = next(self.parameters()).dtype
-        mask_DT = batch["turn_mask"]
+        mask_DT = heard_DT = batch["turn_mask"]
+        if self.training and self.turn_dropout:
+            heard_DT = mask_DT & (torch.rand(mask_DT.shape, device=mask_DT.device)
+                                  >= self.turn_dropout)  # fmt: skip
         vectors = {
             # Whatever stands in the padding, even NaN, must not get into a sum.
-            name: batch[name].to(dtype).masked_fill(~mask_DT.unsqueeze(-1), 0.0)
+            name: batch[name].to(dtype).masked_fill(~heard_DT.unsqueeze(-1), 0.0)
             for name in self.widths
         }
         logits_DTC = self.context(vectors, mask_DT, batch["speaker"])

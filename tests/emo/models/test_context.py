@@ -247,6 +247,16 @@ def test_a_model_is_rebuilt_from_its_description(kind):
     assert torch.equal(again(batch), model(batch))
 
 
+@pytest.mark.parametrize("kind", ["icon", "bclstm"])
+def test_silenced_turns_are_so_in_training_alone(kind):
+    """Without any vector all dialogues are alike but for their lengths and speakers."""
+    model, batch = build(kind, turn_dropout=0.999999), dialogues()
+    nothing = {**batch, **{name: torch.zeros_like(batch[name]) for name in WIDTHS}}
+    assert not torch.allclose(model(batch), model(nothing))
+    model.train()
+    torch.testing.assert_close(model(batch), model(nothing))
+
+
 def test_vectors_that_are_not_there_are_named():
     config = parse(ModelConfig, {"context": {"kind": "icon", "modalities": ["audio"]}}, "a test")
     with pytest.raises(ModelError, match="no vectors of audio"):
