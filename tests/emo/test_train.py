@@ -53,7 +53,8 @@ def test_fp32_drifts_no_more_than_one_process_that_splits_its_batch(results):
     two = drift(results["long-2"].weights(), one)
     print(f"drift after 54 steps: 2 processes {two:.2e}, one process in two parts {split:.2e}")
     assert len(results["long-2"].losses) == 54
-    assert 0 < two <= 2 * split
+    # Both are a few units in the last place of fp32; below that, their ratio is chance.
+    assert 0 < two <= max(2 * split, 5e-6)
 
 
 @pytest.mark.parametrize("strategy", ["cpu", "zero1", "zero2", "zero3", "fsdp"])
