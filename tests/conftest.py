@@ -130,7 +130,7 @@ class Run:
     def output(self) -> str:
         return self.log.read_text()
 
-    def wait_for(self, pattern: str, seconds: float = 90) -> None:
+    def wait_for(self, pattern: str, seconds: float = 240) -> None:
         """Until its output matches; fails when it ends or the time is over."""
         end = time.monotonic() + seconds
         while not re.search(pattern, self.output):
@@ -138,7 +138,7 @@ class Run:
             assert time.monotonic() < end, f"no {pattern!r} in {seconds} s:\n{self.output}"
             time.sleep(0.02)
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 300) -> int:
         return self.process.wait(seconds)
 
     def members(self, name: str = "") -> list[int]:
@@ -207,7 +207,7 @@ class Lab:
     ) -> Run:
         """A run to its end, whatever that is: look at `.process.returncode` and `.output`."""
         run = self.start(strategy, raw, *overrides, processes=processes, **env)
-        run.wait(240)
+        run.wait(540)
         assert not run.members(), f"left behind: {run.members()}"
         return run
 

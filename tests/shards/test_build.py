@@ -254,8 +254,8 @@ def test_stops_at_once_when_asked(many: Path, tmp_path: Path, how: signal.Signal
     started(process, tmp_path / "out")
     os.killpg(process.pid, how)  # as a terminal does with Ctrl-C
     asked = time.monotonic()
-    _, errors = process.communicate(timeout=30)
-    assert time.monotonic() - asked < 20  # at once, also on a machine with ten times the load
+    _, errors = process.communicate(timeout=120)
+    assert time.monotonic() - asked < 60  # at once, also on a machine with ten times the load
     assert process.returncode == 130
     assert "run the same command again" in errors
     assert "Traceback" not in errors
@@ -278,7 +278,7 @@ def test_workers_die_with_a_killed_parent(many: Path, tmp_path: Path) -> None:
             return False
         return True
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive()
@@ -300,7 +300,7 @@ def test_a_killed_worker_is_a_clear_error(many: Path, tmp_path: Path) -> None:
         and b"forkserver" in _cmdline(path)
     ]
     os.kill(max(workers), signal.SIGKILL)  # the youngest: no server, but one of its workers
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 2, errors
     assert "workers=N" in errors
     assert not temporaries(tmp_path / "out")
