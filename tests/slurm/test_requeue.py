@@ -70,6 +70,7 @@ def test_cancelled_job_stays_cancelled(
     assert "cancelled" in history(repository, job)[-1]
 
 
+@pytest.mark.torture  # the scheduler may refuse a start in the second of the last one's end
 def test_killed_step_is_requeued_until_it_makes_no_progress(
     cluster, repository: Path, submit: Callable[..., int]
 ) -> None:
