@@ -139,7 +139,8 @@ requeue() {
     fi
     if ! may_start $((RESTARTS + 1)); then exit 1; fi
     record requeued "$1, at $(progress)"
-    if ! scontrol requeue "$SLURM_JOB_ID"; then
+    # The requeue's own SIGTERM may come before the answer: it is no refusal.
+    if ! (trap '' TERM && exec scontrol requeue "$SLURM_JOB_ID"); then
         record failed "the scheduler refused to requeue the job ($1)"
         exit 1
     fi
