@@ -25,8 +25,11 @@ from shards.errors import UserError
 from shards.read import DamagedSample, ShardReader
 from shards.schema import VARIANTS
 from shards.views import View, ViewConfig
+from shards.waveform import KIND as WAVEFORM
+from shards.waveform import amplitude
 
 LONGEST = 4096  # frames; 47 s at the usual hop, where nothing else is said
+LONGEST_WAVE = 800_000  # samples; 50 s at 16 kHz
 
 
 class LeftOut(Config):
@@ -49,16 +52,16 @@ class LeftOut(Config):
 class DataConfig(Config):
     """Which samples, in which order, in which shape.
 
-    `audio` names the feature that the audio branch reads. `frames` pads or crops every sample to
-    one length; None pads within the global batch, so that the numbers do not depend on the world
-    size. `targets` soft trains on the annotators' votes. `variants` are the augmentations trained
+    `audio` names the feature that the audio branch reads. `frames` (of a waveform: samples) pads or
+    crops every sample to one length; None pads within the global batch, so that the numbers do not
+    depend on the world size. `targets` soft trains on the annotators' votes. `variants` are the augmentations trained
     on, beside the clean rows. `damage` skip replaces a damaged sample by a masked row, counted over
     all ranks and bounded by `max_skipped`, a share of the samples read. `left_out` is set by
     `emo features --cross-fit`.
     """
 
     shards: Path
-    audio: Literal["logmel", "mfcc", "lld"] = "logmel"
+    audio: Literal["logmel", "mfcc", "lld", "waveform"] = "logmel"
     frames: PositiveInt | None = None
     view: ViewConfig = ViewConfig()
     plan: PlanConfig = PlanConfig()
@@ -105,7 +108,7 @@ class Samples:
         inputs: the members read: an audio feature, "tokens", or both.
         labels: int [rows of the dataset], -1 outside the label set.
         targets: float32 [rows, C], the distribution to learn.
-        statistics: needed where an audio feature is read.
+        statistics: needed where an audio feature is read that is no waveform.
         pad_token: the id that fills shorter lines.
     """
 
@@ -123,7 +126,7 @@ class Samples:
         self.reader = ShardReader(dataset, inputs)
         self.audio = next((name for name in inputs if name != "tokens"), None)
         self.text = "tokens" in inputs
-        self.frames = np.minimum(dataset.frames(config.audio), LONGEST)
+        self.frames = np.minimum(dataset.frames(config.audio), longest(config.audio))
         self.tokens = dataset.column("tokens")
         self.labels, self.targets = labels, targets
         self.statistics, self.config = statistics, config
@@ -147,8 +150,9 @@ class Samples:
         """`rows` int64 [B] (-1: an invalid row of zeros) padded to the given lengths.
 
         Returns `row` int64 [B], `valid` bool [B], `skipped` int64 [B], `label` int64 [B], `target`
-        float32 [B, C] and, as read, `audio` float32 [B, frames, F] with `audio_mask` bool
-        [B, frames], `tokens` int64 [B, tokens] with `token_mask` bool [B, tokens].
+        float32 [B, C] and, as read, `audio` float32 [B, frames, F] (normalised; of a waveform
+        [B, frames] in ±1) with `audio_mask` bool [B, frames], `tokens` int64 [B, tokens] with
+        `token_mask` bool [B, tokens].
 
         Raises:
             DamagedSample: a sample is not what was written, and the policy is `error`.
@@ -162,8 +166,8 @@ class Samples:
             "target": np.where(rows[:, None] >= 0, self.targets[rows], 0).astype(np.float32),
         }
         if self.audio:
-            assert self.statistics is not None
-            batch["audio"] = np.zeros((size, frames, len(self.statistics.mean)), np.float32)
+            bins = (len(self.statistics.mean),) if self.statistics else ()
+            batch["audio"] = np.zeros((size, frames, *bins), np.float32)
             batch["audio_mask"] = np.zeros((size, frames), bool)
         if self.text:
             batch["tokens"] = np.full((size, tokens), self.pad_token, np.int64)
@@ -179,10 +183,9 @@ class Samples:
                 batch["valid"][place], batch["skipped"][place] = False, 1
                 continue
             if self.audio and self.audio in arrays:
-                assert self.statistics is not None
-                x_TF = arrays[self.audio][:frames]
-                batch["audio"][place, : len(x_TF)] = self.statistics.normalise(x_TF)
-                batch["audio_mask"][place, : len(x_TF)] = True
+                x = model_input(self.audio, arrays[self.audio][:frames], self.statistics)
+                batch["audio"][place, : len(x)] = x
+                batch["audio_mask"][place, : len(x)] = True
             if self.text and "tokens" in arrays:
                 ids = arrays["tokens"][:tokens]
                 batch["tokens"][place, : len(ids)] = ids
@@ -272,6 +275,19 @@ def loader(steps: Dataset, order: range, *, workers: int, pin: bool) -> DataLoad
         # Or else each start draws from the generator that dropout uses: a resumed run would differ.
         generator=torch.Generator(),
     )
+
+
+def longest(feature: str) -> int:
+    """The frames (of a waveform: samples) beyond which a turn is cropped."""
+    return LONGEST_WAVE if feature == WAVEFORM else LONGEST
+
+
+def model_input(feature: str, array: np.ndarray, statistics: Statistics | None) -> np.ndarray:
+    """A stored feature as a model reads it: a waveform in ±1, anything else normalised, float32."""
+    if feature == WAVEFORM:
+        return amplitude(array)
+    assert statistics is not None
+    return statistics.normalise(array)
 
 
 def trace_of(units: np.ndarray) -> int:

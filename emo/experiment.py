@@ -42,6 +42,7 @@ from shards.errors import UserError
 from shards.index import TOKENIZER, Dataset, open_dataset
 from shards.text import Tokens
 from shards.views import View, make_view
+from shards.waveform import KIND as WAVEFORM
 
 # Settings that a resumed run may have changed: how fast and how long, not what is learnt.
 MAY_CHANGE = {
@@ -290,7 +291,7 @@ def load_statistics(run: Path) -> Statistics | None:
 def _statistics(
     runtime: Runtime, dataset: Dataset, rows: np.ndarray, config: ExperimentConfig
 ) -> Statistics | None:
-    if config.model.audio is None:
+    if config.model.audio is None or config.data.audio == WAVEFORM:
         return None
     if "audio" in config.init:  # the branch expects what it was trained on
         return load_statistics(config.init["audio"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from emo import checkpoint, runfiles
-from emo.data import LONGEST, Statistics
+from emo.data import Statistics, longest, model_input
 from emo.experiment import RunError
 from emo.models.context import ContextModel
 from emo.models.model import CONFIG as EXPORT_CONFIG
@@ -21,6 +21,7 @@ from shards.audio import AudioConfig
 from shards.configfile import parse
 from shards.errors import UserError
 from shards.features import Extractor, FeatureConfig
+from shards.schema import DTYPES
 
 
 class CannotPredict(UserError):
@@ -53,7 +54,8 @@ class Predictor:
             self.audio_config = parse(AudioConfig, recipe["audio"], "the run's audio settings")
             features = parse(FeatureConfig, recipe["features"], "the run's feature settings")
             self.extract = Extractor(features, self.audio_config.sample_rate)
-            self.statistics = Statistics.from_json(recipe["statistics"])
+            if recipe["statistics"] is not None:
+                self.statistics = Statistics.from_json(recipe["statistics"])
         if "text" in model.branches:
             self.tokens = text.Tokens(tokenizer, recipe["max_tokens"])
 
@@ -81,7 +83,7 @@ class Predictor:
     def predict(self, sound: Path | None, words: str | None) -> dict[str, float]:
         """Probability by class name. Either input may be missing where the model reads both.
 
-        Features are rounded to float16 as in the shards, so that this equals evaluation.
+        Features are rounded as in the shards, so that this equals evaluation.
 
         Raises:
             AudioError: the recording cannot be used.
@@ -102,14 +104,14 @@ class Predictor:
     def _audio(self, sound: Path) -> dict[str, Tensor]:
         assert self.extract is not None
         assert self.audio_config is not None
-        assert self.statistics is not None
+        kind = self.recipe["kind"]
         wave = audio.read(sound, self.audio_config)
-        x_TF = self.extract(wave)[self.recipe["kind"]].astype(np.float16)[:LONGEST]
-        frames = self.recipe["frames"] or len(x_TF)
-        x_TF = self.statistics.normalise(x_TF[:frames])
-        padded = np.zeros((1, frames, x_TF.shape[1]), np.float32)
-        padded[0, : len(x_TF)] = x_TF
-        mask = np.arange(frames)[None] < len(x_TF)
+        stored = self.extract(wave)[kind].astype(DTYPES[kind])[: longest(kind)]
+        frames = self.recipe["frames"] or len(stored)
+        x = model_input(kind, stored[:frames], self.statistics)
+        padded = np.zeros((1, frames, *x.shape[1:]), np.float32)
+        padded[0, : len(x)] = x
+        mask = np.arange(frames)[None] < len(x)
         return {"audio": torch.from_numpy(padded), "audio_mask": torch.from_numpy(mask)}
 
     def _text(self, words: str) -> dict[str, Tensor]:

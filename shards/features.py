@@ -1,4 +1,4 @@
-"""Log-mel spectrogram and MFCC of a waveform: the only definition, used again at prediction."""
+"""What is made of a waveform: log-mel, MFCC, … The only definition, used again at prediction."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from shards.configfile import Config
 from shards.errors import UserError
 from shards.lowlevel import KIND as LLD
 from shards.lowlevel import LowLevel, LowLevelConfig
+from shards.waveform import KIND as WAVEFORM
+from shards.waveform import quantise
 
 FLOOR = 1e-10  # power below which everything is -100 dB
 
@@ -19,7 +21,7 @@ FLOOR = 1e-10  # power below which everything is -100 dB
 class FeatureConfig(Config):
     """Which features are written, and the analysis behind them."""
 
-    kinds: tuple[Literal["logmel", "mfcc", "lld"], ...] = Field(
+    kinds: tuple[Literal["logmel", "mfcc", "lld", "waveform"], ...] = Field(
         default=("logmel", "mfcc"), min_length=1
     )
     n_fft: int = Field(default=1024, ge=64, le=16384)  # samples a frame (Hann window)
@@ -50,6 +52,8 @@ class FeatureConfig(Config):
         settings: dict[str, Any] = handler(self)
         if LLD not in self.kinds:
             settings.pop("lowlevel", None)
+        if self.kinds == (WAVEFORM,):
+            return {"kinds": settings["kinds"]}
         return settings
 
 
@@ -60,7 +64,8 @@ class FeatureError(UserError):
 class Extractor:
     """Waveform -> {"logmel": float32 [frames, mels] in dB, "mfcc": float32 [frames, coefficients]}.
 
-    And "lld" where it is asked for: float32 [its own frames, 32], see `shards.lowlevel`.
+    And where they are asked for "lld", float32 [its own frames, 32], see `shards.lowlevel`, and
+    "waveform", int16 [samples], the wave itself.
 
     The definition is librosa's, without `top_db`: periodic Hann window, frames centred on
     multiples of `hop` with zeros beyond the ends, power spectrum, Slaney's mel filters of unit
@@ -81,7 +86,9 @@ class Extractor:
 
         self.config = config
         self._window = hann(config.n_fft)
-        self._filters = csr_array(_mel_filters(config, sample_rate))
+        self._filters = None
+        if config.kinds != (WAVEFORM,):
+            self._filters = csr_array(_mel_filters(config, sample_rate))
         self._lowlevel = LowLevel(config.lowlevel, sample_rate) if LLD in config.kinds else None
 
     def __call__(self, wave: np.ndarray, clean: bool = True) -> dict[str, np.ndarray]:
@@ -89,18 +96,22 @@ class Extractor:
 
         Tracking pitch costs more than all else, which five variants would pay five times.
         """
-        logmel = self._logmel(wave)
-        made = {"logmel": logmel}
+        made: dict[str, np.ndarray] = {}
+        if {"logmel", "mfcc"} & set(self.config.kinds):
+            made["logmel"] = self._logmel(wave)
+        if "mfcc" in self.config.kinds:
+            made["mfcc"] = self._mfcc(made["logmel"])
         if self._lowlevel is not None and clean:
             made[LLD] = self._lowlevel(wave)
-        if "mfcc" in self.config.kinds:
-            made["mfcc"] = self._mfcc(logmel)
+        if WAVEFORM in self.config.kinds:
+            made[WAVEFORM] = quantise(wave)
         return {kind: made[kind] for kind in self.config.kinds if kind in made}
 
     def _logmel(self, wave: np.ndarray) -> np.ndarray:
         parts = spectrum(wave, self._window, self.config.hop).view(np.float32)
         np.square(parts, out=parts)  # real and imaginary parts alternate
         power = parts[:, 0::2] + parts[:, 1::2]
+        assert self._filters is not None
         mel = (self._filters @ power.T).T
         np.maximum(mel, np.float32(FLOOR), out=mel)
         np.log10(mel, out=mel)

@@ -24,6 +24,7 @@ from shards.lowlevel import KIND as LLD
 from shards.lowlevel import WIDTH
 from shards.schema import DTYPES, SCHEMA_VERSION
 from shards.sidecar import MEMBERS, shard_name
+from shards.waveform import KIND as WAVEFORM
 
 MANIFEST, INDEX, BUILD = "manifest.json", "index.parquet", "build.json"
 REJECTED, FLAGGED, TRUTH = "rejected.jsonl", "flagged.jsonl", "truth.jsonl"
@@ -131,10 +132,17 @@ class Dataset:
         return np.asarray(self.table[name].to_numpy(zero_copy_only=False))
 
     def frames(self, feature: str) -> np.ndarray:
-        """Frames of `feature` in each row, int64 [rows]; 0 where there is none."""
-        if feature != LLD:
+        """Frames of `feature` in each row, int64 [rows]; 0 where there is none.
+
+        Of the waveform: its samples.
+        """
+        if feature not in (LLD, WAVEFORM):
             return self.column("frames")
-        size = np.nan_to_num(self.column(f"{LLD}.size").astype(np.float64)).astype(np.int64)
+        size = np.nan_to_num(self.column(f"{feature}.size").astype(np.float64)).astype(np.int64)
+        if feature == WAVEFORM:
+            rate = (self.manifest.features or {}).get("sample_rate", 0)
+            samples = np.nan_to_num(self.column("seconds").astype(np.float64)) * rate
+            return np.where(size > 0, np.rint(samples), 0).astype(np.int64)
         return np.maximum(size - NPY_HEADER, 0) // (DTYPES[LLD].itemsize * WIDTH)
 
     def columns(self, *names: str) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from shards import waveform
 from shards.errors import UserError
 from shards.index import INDEX, Dataset, open_dataset, remedy
 from shards.sidecar import MEMBERS, shard_name
@@ -48,8 +49,8 @@ class ShardReader:
 
     Args:
         dataset: the dataset's folder, or the opened dataset.
-        members: the arrays to read, of "logmel", "mfcc", "tokens"; "json" gives the metadata's
-            bytes (uint8).
+        members: the arrays to read ("logmel", "tokens", … as in `schema`); "json" gives the
+            metadata's bytes (uint8).
 
     Raises:
         BadDataset: the folder holds no whole dataset.
@@ -121,7 +122,7 @@ class ShardReader:
                 if zlib.crc32(body) != crc32:
                     what = "checksum (CRC32) differs" if len(body) == size else "bytes are missing"
                     raise self._damaged(row, shard, member, what)
-                result[name] = decode(body) if name != "json" else np.frombuffer(body, np.uint8)
+                result[name] = _array(name, body)
         except OSError as error:
             raise self._damaged(row, shard, first, f"cannot read: {error.strerror}") from None
         except ValueError as error:
@@ -177,6 +178,12 @@ class _Tar:
     def __del__(self) -> None:
         if hasattr(self, "handle"):
             os.close(self.handle)
+
+
+def _array(member: str, body: memoryview) -> np.ndarray:
+    if member == "json":
+        return np.frombuffer(body, np.uint8)
+    return waveform.decode(body)[0] if member == waveform.KIND else decode(body)
 
 
 def decode(data: memoryview) -> np.ndarray:

@@ -8,6 +8,7 @@ A shard is a plain tar. A sample is the group of members that share a key; the k
 `<key>.logmel.npy`      float16 [frames, mels], dB (10·log10 of power, floor 1e-10)
 `<key>.mfcc.npy`        float16 [frames, coefficients]
 `<key>.lld.npy`         float16 [its own frames, 32], low-level descriptors; clean variant only
+`<key>.flac`            int16 [seconds · sampling rate], the waveform
 `<key>.tokens.npy`      int32 [tokens], ids of the manifest's tokenizer, special tokens included
 `<key>.text_vector.npy` float32 [width], what a trained text branch's last layer saw
 `<key>.text_scores.npy` float32 [classes], that branch's log-probabilities
@@ -40,6 +41,7 @@ DTYPES: dict[str, np.dtype] = {
     "logmel": np.dtype("<f2"),
     "mfcc": np.dtype("<f2"),
     "lld": np.dtype("<f2"),
+    "waveform": np.dtype("<i2"),
     "tokens": np.dtype("<i4"),
     "text_vector": np.dtype("<f4"),
     "text_scores": np.dtype("<f4"),
@@ -78,12 +80,13 @@ class Sample:
     """One utterance in one variant, ready to be written.
 
     `meta` is the sample's JSON (see `metadata`); `arrays` maps a member name without the key
-    ("logmel", "mfcc", "tokens") to its array.
+    ("logmel", "mfcc", "tokens") to its array. `rate` is the sampling rate of its waveform (Hz).
     """
 
     key: str
     meta: dict[str, Any]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    rate: int | None = None
 
 
 def sample_key(utterance: str, variant: str) -> str:

@@ -18,9 +18,9 @@ from shards.errors import UserError
 from shards.schema import SCHEMA_VERSION
 
 # Members by their name without the key, in the order in which they lie in a tar (sorted).
-MEMBERS = {"audio_scores": "audio_scores.npy", "audio_vector": "audio_vector.npy", "json": "json",
-           "lld": "lld.npy", "logmel": "logmel.npy", "mfcc": "mfcc.npy",
-           "text_scores": "text_scores.npy", "text_vector": "text_vector.npy",
+MEMBERS = {"audio_scores": "audio_scores.npy", "audio_vector": "audio_vector.npy",
+           "waveform": "flac", "json": "json", "lld": "lld.npy", "logmel": "logmel.npy",
+           "mfcc": "mfcc.npy", "text_scores": "text_scores.npy", "text_vector": "text_vector.npy",
            "tokens": "tokens.npy"}  # fmt: skip
 
 

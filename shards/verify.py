@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from shards import atomic, sidecar
+from shards import atomic, sidecar, waveform
 from shards.errors import UserError
 from shards.index import (
     FLAGGED,
@@ -38,6 +38,7 @@ from shards.read import decode
 from shards.schema import CODES, DTYPES, NO_MAJORITY, VARIANTS
 from shards.sidecar import MEMBERS, BadSidecar, shard_name
 from shards.vocabulary import tokenizer_facts
+from shards.waveform import KIND as WAVEFORM
 
 
 class DamagedDataset(UserError):
@@ -174,9 +175,10 @@ def _each(check: Any, units: Sequence[Any], workers: int) -> Iterator[list[Fault
 
 
 def _widths(manifest: Manifest) -> dict[str, int]:
-    """The last axis of each kind of array."""
+    """The last axis of each kind of array; of the waveform, the samples a second."""
     chosen = manifest.features or {}
     widths = {"logmel": chosen.get("mels", 0), "mfcc": chosen.get("coefficients", 0)}
+    widths[WAVEFORM] = chosen.get("sample_rate", 0)
     return widths | manifest.settings.get("vectors", {}).get("widths", {})
 
 
@@ -249,7 +251,12 @@ def _array(
     where: str, member: str, body: memoryview, row: dict[str, Any], widths: dict[str, int]
 ) -> Iterator[Fault]:
     try:
-        array = decode(body)
+        if member == WAVEFORM:
+            array, rate = waveform.decode(body)
+            if rate != widths[WAVEFORM]:
+                yield Fault(where, f"{rate} samples a second, not {widths[WAVEFORM]}")
+        else:
+            array = decode(body)
     except ValueError as error:
         yield Fault(where, str(error))
         return
@@ -257,6 +264,8 @@ def _array(
         shape: tuple[int, ...] = (row["tokens"],)
     elif member.endswith(("_vector", "_scores")):
         shape = (widths[member],)
+    elif member == WAVEFORM:
+        shape = (round(row["seconds"] * widths[WAVEFORM]),)
     elif member == LLD:
         shape = (len(array), WIDTH)
     else:

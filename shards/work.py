@@ -152,7 +152,8 @@ class _Maker:
         frames = next((len(arrays[kind]) for kind in ("logmel", "mfcc") if kind in arrays), 0)
         tokens = len(arrays.get("tokens", ()))
         meta: dict[str, Any] = metadata(one, variant, cleaned, seconds, ratio, frames, tokens)
-        return Sample(sample_key(one.id, variant), meta, arrays)
+        key, rate = sample_key(one.id, variant), self.config.audio.sample_rate
+        return Sample(key, meta, arrays, rate)
 
 
 _ready: dict[tuple[str, Path], _Maker] = {}  # this process' maker, for the job at hand

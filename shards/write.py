@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards import atomic
+from shards import atomic, waveform
 from shards.errors import UserError
 from shards.schema import DTYPES, Sample
 from shards.sidecar import MEMBERS, Entry, Flag, Place, Rejection, Sidecar, save, shard_name
@@ -50,7 +50,11 @@ def encode(sample: Sample) -> dict[str, bytes]:
                 f"{sample.key}: {name} holds values that {cast.dtype} cannot: NaN or huge"
             )
         if cast.dtype.kind == "i" and not np.array_equal(cast, array):
-            raise ValueError(f"{sample.key}: {name} holds values that int32 cannot")
+            raise ValueError(f"{sample.key}: {name} holds values that {cast.dtype} cannot")
+        if name == waveform.KIND:
+            assert sample.rate is not None
+            members[MEMBERS[name]] = waveform.encode(cast, sample.rate)
+            continue
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, cast, version=(1, 0), allow_pickle=False)
         members[MEMBERS[name]] = buffer.getvalue()
