@@ -54,10 +54,10 @@ class DataConfig(Config):
 
     `audio` names the feature that the audio branch reads. `frames` (of a waveform: samples) pads or
     crops every sample to one length; None pads within the global batch, so that the numbers do not
-    depend on the world size. `targets` soft trains on the annotators' votes. `variants` are the augmentations trained
-    on, beside the clean rows. `damage` skip replaces a damaged sample by a masked row, counted over
-    all ranks and bounded by `max_skipped`, a share of the samples read. `left_out` is set by
-    `emo features --cross-fit`.
+    depend on the world size. `targets` soft trains on the annotators' votes. `variants` are the
+    augmentations trained on, beside the clean rows. `damage` skip replaces a damaged sample by a
+    masked row, counted over all ranks and bounded by `max_skipped`, a share of the samples read.
+    `left_out` is set by `emo features --cross-fit`.
     """
 
     shards: Path
