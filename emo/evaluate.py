@@ -144,6 +144,12 @@ def scores(predictions: Predictions, view: View) -> dict[str, float]:
     }
 
 
+def recalls(predictions: Predictions, view: View) -> dict[str, float]:
+    """Each class' recall by its name; a collapse onto few classes shows here first."""
+    full = metrics.evaluate(predictions.labels, predictions.probabilities, view.label_set.classes)
+    return {name: row["recall"] for name, row in full["classes"].items()}
+
+
 def report(predictions: Predictions, view: View, dataset: Dataset) -> dict[str, Any]:
     """Everything about one part for `metrics.json`, intervals by 10,000 bootstrap resamples."""
     classes = view.label_set.classes
@@ -155,6 +161,19 @@ def report(predictions: Predictions, view: View, dataset: Dataset) -> dict[str, 
     votes = dataset.table["votes"].take(predictions.rows).to_pylist()
     full["agreement"] = agreement(votes, predictions.probabilities, view.label_set)
     return full
+
+
+def confusion_table(part: dict[str, Any]) -> str:
+    """The confusion matrix of a part in `metrics.json` as Markdown, with each class' recall."""
+    names = part["labels"]
+    lines = [
+        f"| truth \\ predicted | {' | '.join(names)} | recall % |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    for name, counts in zip(names, part["confusion"], strict=True):
+        recall = 100 * part["classes"][name]["recall"]
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {recall:.1f} |")
+    return "\n".join(lines)
 
 
 def write_predictions(
@@ -204,6 +223,8 @@ def finish(
         atomic.write(runfiles.metrics(config.run), (json.dumps(summary, indent=1) + "\n").encode())
         test = parts["test"]
         low, high = test["interval_95"]["wa"]
+        step = int(chosen.name.removeprefix("step-"))
+        tracker.describe("test/confusion", confusion_table(test), step)
         tracker.say(
             f"test ({test['n']} utterances, {chosen.name}): WA {100 * test['wa']:.1f} "
             f"[{100 * low:.1f}, {100 * high:.1f}] UA {100 * test['ua']:.1f} weighted F1 "

@@ -44,6 +44,11 @@ class Tracker:
         line = {"step": step, "group": group, "time": round(time.time(), 3)} | values
         self._log.write(json.dumps(line) + "\n")
 
+    def describe(self, name: str, markdown: str, step: int) -> None:
+        """Show `markdown` under `name` among TensorBoard's texts."""
+        if self._writer is not None:
+            self._writer.add_text(name, markdown, step)
+
     def say(self, text: str) -> None:
         """Print to the terminal (rank 0)."""
         if self._writer is not None:

@@ -15,7 +15,7 @@ from emo import checkpoint, optim, runfiles
 from emo.checkpoint import Progress
 from emo.config import ExperimentConfig
 from emo.data import TrainingSteps, loader, trace_of
-from emo.evaluate import StopRequested, fetch, finish, predict_part, scores
+from emo.evaluate import StopRequested, fetch, finish, predict_part, recalls, scores
 from emo.experiment import Experiment, open_run, record
 from emo.fit import fit_head
 from emo.plan import check_slices
@@ -62,7 +62,9 @@ def train(config: ExperimentConfig) -> Outcome:
         if runtime.main:
             record(config, experiment, runtime)
         tracker = Tracker(config.run, main=runtime.main, step=progress.step)
-        tracker.say(banner(runtime, config, experiment, progress))
+        what = banner(runtime, config, experiment, progress)
+        tracker.say(what)
+        tracker.describe("run", "    " + what.replace("\n", "\n    "), progress.step)
         try:
             outcome = loop(
                 runtime, config, experiment, model, optimizer, progress, tracker, started
@@ -227,6 +229,7 @@ def end_epoch(
     found = predict_part(runtime, model, experiment.samples, experiment.view.val, config)
     values = scores(found, experiment.view)
     tracker.write(progress.step, "val", values)
+    tracker.write(progress.step, "val_recall", recalls(found, experiment.view))
     score = -values["loss"] if config.train.select == "loss" else values[config.train.select]
     best = progress.best is None or score > progress.best
     tracker.say(
