@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import (
     DeepSpeedPlugin,
@@ -31,6 +32,7 @@ from shards.errors import UserError
 
 Strategy = Literal["cpu", "gpu", "zero1", "zero2", "zero3", "fsdp"]
 ZERO = ("zero1", "zero2", "zero3")
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 DEEPSPEED_FOLDER = Path(__file__).parent.parent / "launch" / "deepspeed"
 
 
@@ -54,7 +56,7 @@ def input_dtype(config: RuntimeConfig) -> torch.dtype:
     if config.precision == "fp64":
         return torch.float64
     if config.strategy in ZERO:  # DeepSpeed casts the whole model
-        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision, torch.float32)
+        return HALF.get(config.precision, torch.float32)
     return torch.float32
 
 
@@ -105,10 +107,14 @@ def make_accelerator(
             fsdp_version=2, auto_wrap_policy="no_wrap", state_dict_type="FULL_STATE_DICT"
         )
         accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=plugin, kwargs_handlers=[group], **common)
-        if on_cpu and accelerator.num_processes > 1:
+        if on_cpu:
             # accelerate turns FSDP into plain multi-CPU here, though torch's FSDP2 runs on gloo.
+            if not dist.is_initialized():  # one process; accelerate would make no group for it
+                dist.init_process_group("gloo", timeout=group.timeout)
             accelerator.state.distributed_type = DistributedType.FSDP
             accelerator.state.fsdp_plugin = plugin
+            if mixed != "no":
+                plugin.set_mixed_precision(mixed)
         return accelerator
     # a lone process has no group to set up
     handlers = [group, ddp] if process.launched() else []
@@ -167,6 +173,10 @@ def differences(config: RuntimeConfig, accelerator: Accelerator) -> list[str]:
         problems.append(
             f"precision: asked for {config.precision}, accelerate has {accelerator.mixed_precision}"
         )
+    elif found == DistributedType.FSDP and mixed != "no":
+        policy = accelerator.state.fsdp_plugin.mixed_precision_policy
+        if policy is None or policy.param_dtype != HALF[mixed]:
+            problems.append(f"precision: asked for {config.precision}, FSDP's policy is {policy}")
     device = accelerator.device.type
     if config.strategy == "gpu" and device != "cuda":
         problems.append(f"device: asked for a GPU, this rank has {device}")
