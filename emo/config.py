@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from emo.data import DataConfig
-from emo.models.config import ModelConfig
+from emo.models.config import ModelConfig, SpeechEncoderConfig
 from emo.optim import OptimConfig
 from emo.runtime import RuntimeConfig
 from shards.configfile import Config
@@ -65,6 +65,16 @@ class ExperimentConfig(Config):
     def _dialogues_are_planned(self) -> ExperimentConfig:
         if (self.model.context is None) == (self.data.plan.order == "dialogues"):
             raise ValueError("data.plan.order=dialogues belongs to context models, which need it")
+        return self
+
+    @model_validator(mode="after")
+    def _waveforms_are_encoded(self) -> ExperimentConfig:
+        speech = isinstance(self.model.audio, SpeechEncoderConfig)
+        if self.model.audio is not None and speech != (self.data.audio == "waveform"):
+            raise ValueError(
+                "data.audio=waveform belongs to model.audio.kind=speech_encoder, which reads "
+                "nothing else"
+            )
         return self
 
     @model_validator(mode="after")

@@ -32,8 +32,10 @@ from emo.data import (
     training_rows,
 )
 from emo.dialogues import build_parts, source_hash, vector_facts
+from emo.models.config import SpeechEncoderConfig
 from emo.models.context import ContextModel
 from emo.models.model import EmotionModel
+from emo.models.pretrained import read_preprocessing
 from emo.plan import Plan
 from emo.runtime import Runtime
 from shards import atomic, configfile
@@ -173,6 +175,14 @@ def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
             f"the audio branch reads {config.data.audio}, the shards hold "
             f"{', '.join(kinds) or 'no audio feature'}: set data.audio or build with features.kinds"
         )
+    elif isinstance(config.model.audio, SpeechEncoderConfig):
+        encoder, rate = config.model.audio.encoder, (manifest.features or {})["sample_rate"]
+        wanted = read_preprocessing(encoder, "model.audio.encoder").rate
+        if rate != wanted:
+            problems.append(
+                f"the waveforms have {rate} samples a second, the encoder {encoder} hears "
+                f"{wanted}: build the shards with audio.sample_rate={wanted}"
+            )
     tokens = None
     if text and manifest.tokenizer is None:
         problems.append("the text branch reads tokens, the shards hold none: build them with text")

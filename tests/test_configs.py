@@ -13,6 +13,7 @@ EXPERIMENTS = sorted((ROOT / "configs" / "sample").glob("*.yaml")) + sorted(
     (ROOT / "configs" / "paper").glob("*.yaml")
 )
 PAPER = ROOT / "configs" / "paper"
+OF_THE_PAPER = ("text", "audio", "fusion", "roberta", "wav2vec2")
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -25,7 +26,7 @@ def test_shard_configurations_are_valid(path):
     load(ShardConfig, path)
 
 
-@pytest.mark.parametrize("name", ["text", "audio", "fusion"])
+@pytest.mark.parametrize("name", OF_THE_PAPER)
 def test_the_papers_table_2_and_split(name):
     config = load(ExperimentConfig, PAPER / f"{name}.yaml")
     assert (config.optim.name, config.optim.lr, config.optim.weight_decay) == ("adam", 1.5e-4, 1e-3)
@@ -60,7 +61,15 @@ def test_iemocap_shards_follow_section_4():
     assert config.text.tokenizer == "bert-base-cased"
 
 
-@pytest.mark.parametrize("name", ["text", "audio", "fusion"])
+def test_speech_encoders_find_waveforms_at_their_rate():
+    experiment = load(ExperimentConfig, PAPER / "wav2vec2.yaml")
+    shards = load(ShardConfig, ROOT / "configs" / "shards" / "iemocap-waveform.yaml")
+    assert shards.output.folder == experiment.data.shards
+    assert shards.features.kinds == ("waveform",)
+    assert shards.audio.sample_rate == 16000
+
+
+@pytest.mark.parametrize("name", OF_THE_PAPER)
 def test_what_the_paper_does_not_state_is_marked(name):
     """Free choices of these files carry the mark, in the line that makes them."""
     lines = (PAPER / f"{name}.yaml").read_text().splitlines()

@@ -125,6 +125,25 @@ class DnnElmConfig(_ClassicConfig):
     dropout: Dropout = 0.0
 
 
+class SpeechEncoderConfig(Config):
+    """Audio: a pretrained speech encoder over the waveform, then two linear layers.
+
+    `encoder` is a name on the Hugging Face hub, or a folder: wav2vec 2.0, HuBERT or WavLM. `tune`
+    says what of it learns: nothing (its layers are weighted by what is learnt), the transformer
+    behind its convolutions, or everything. `normalise` brings every clip to mean 0 and variance 1;
+    None does as the encoder's own preprocessing does. `hidden` is the width between the linear
+    layers; `dropout` acts there.
+    """
+
+    kind: Literal["speech_encoder"]
+    encoder: str
+    tune: Literal["nothing", "transformer", "everything"] = "nothing"
+    normalise: bool | None = None
+    hidden: int = Field(256, gt=0)
+    dropout: Dropout = 0.2
+    activation_checkpointing: bool = False
+
+
 def _audio_kind(given: Any) -> str:
     return str(given.get("kind", "cnn") if isinstance(given, dict) else given.kind)
 
@@ -132,7 +151,8 @@ def _audio_kind(given: Any) -> str:
 AnyAudioConfig = Annotated[
     Annotated[AudioBranchConfig, Tag("cnn")]
     | Annotated[BiLstmNullConfig, Tag("bilstm_null")]
-    | Annotated[DnnElmConfig, Tag("dnn_elm")],
+    | Annotated[DnnElmConfig, Tag("dnn_elm")]
+    | Annotated[SpeechEncoderConfig, Tag("speech_encoder")],
     Discriminator(_audio_kind),
 ]
 

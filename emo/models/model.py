@@ -14,13 +14,21 @@ from torch import Tensor, nn
 from emo.models.audio import AudioBranch
 from emo.models.branch import Evidence, ModelError
 from emo.models.classic import BiLstmNull, DnnElm
-from emo.models.config import AudioBranchConfig, BiLstmNullConfig, DnnElmConfig, ModelConfig
+from emo.models.config import (
+    AudioBranchConfig,
+    BiLstmNullConfig,
+    DnnElmConfig,
+    ModelConfig,
+    SpeechEncoderConfig,
+)
 from emo.models.context import ContextModel
 from emo.models.fusion import build_fusion
+from emo.models.speech import SpeechBranch
 from emo.models.text import TextBranch
 from shards.configfile import parse
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of an exported model
+AnyAudioBranch = AudioBranch | BiLstmNull | DnnElm | SpeechBranch
 KEYS = {"text": ("tokens", "token_mask"), "audio": ("audio", "audio_mask")}
 
 
@@ -32,9 +40,10 @@ class EmotionModel(nn.Module):
     Args:
         config: its parts.
         classes: how many emotions.
-        features: bins of an audio frame; any number for a model without audio.
+        features: bins of an audio frame; any number for a model without spectrograms.
         vocabulary: `len(tokenizer)`; any number for a model without text.
         architecture: of the text encoder, as `describe` gave it: builds without reading weights.
+        speech: the same of the speech encoder.
     """
 
     def __init__(
@@ -44,15 +53,16 @@ class EmotionModel(nn.Module):
         features: int,
         vocabulary: int,
         architecture: dict[str, Any] | None = None,
+        speech: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.sizes = {"classes": classes, "features": features, "vocabulary": vocabulary}
-        branches: dict[str, TextBranch | AudioBranch | BiLstmNull | DnnElm] = {}
+        branches: dict[str, TextBranch | AnyAudioBranch] = {}
         if config.text is not None:
             branches["text"] = TextBranch(config.text, classes, vocabulary, architecture)
         if config.audio is not None:
-            branches["audio"] = _audio(config.audio, classes, features)
+            branches["audio"] = _audio(config.audio, classes, features, speech)
         for name, branch in branches.items():
             self.add_module(name, branch)
         self.branches = tuple(branches)
@@ -83,9 +93,10 @@ class EmotionModel(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """`logits_BC` of a batch.
 
-        Reads `audio` float [B,T,F] (normalised), `audio_mask` bool [B,T], `tokens` int64 [B,L],
-        `token_mask` bool [B,L]; in both masks the valid places come first. With a fusion one
-        modality may be missing from the batch, or from a row, whose mask then is all False.
+        Reads `audio` float [B,T,F] (normalised; of waveforms [B,T], in ±1), `audio_mask` bool
+        [B,T], `tokens` int64 [B,L], `token_mask` bool [B,L]; in both masks the valid places come
+        first. With a fusion one modality may be missing from the batch, or from a row, whose mask
+        then is all False.
 
         Raises:
             ModelError: none of the modalities that the model reads is there.
@@ -157,17 +168,23 @@ class EmotionModel(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON from which `rebuild` makes this model again, weights apart."""
-        text = self.get_submodule("text") if "text" in self.branches else None
+        text, audio = (getattr(self, name, None) for name in ("text", "audio"))
         return {
             "model": self.config.model_dump(mode="json"),
             **self.sizes,
             "architecture": text.describe() if isinstance(text, TextBranch) else None,
+            "speech": audio.describe() if isinstance(audio, SpeechBranch) else None,
         }
 
 
 def _audio(
-    config: AudioBranchConfig | BiLstmNullConfig | DnnElmConfig, classes: int, features: int
-) -> AudioBranch | BiLstmNull | DnnElm:
+    config: AudioBranchConfig | BiLstmNullConfig | DnnElmConfig | SpeechEncoderConfig,
+    classes: int,
+    features: int,
+    speech: dict[str, Any] | None,
+) -> AnyAudioBranch:
+    if isinstance(config, SpeechEncoderConfig):
+        return SpeechBranch(config, classes, speech)
     if isinstance(config, BiLstmNullConfig):
         return BiLstmNull(config, classes, features)
     if isinstance(config, DnnElmConfig):
@@ -181,4 +198,9 @@ def rebuild(description: Mapping[str, Any]) -> EmotionModel | ContextModel:
     if config.context is not None:
         return ContextModel(config, int(description["classes"]), description["widths"])
     sizes = {name: int(description[name]) for name in ("classes", "features", "vocabulary")}
-    return EmotionModel(config, **sizes, architecture=description["architecture"])
+    return EmotionModel(
+        config,
+        **sizes,
+        architecture=description["architecture"],
+        speech=description.get("speech"),  # runs of before there were such branches lack it
+    )

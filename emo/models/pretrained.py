@@ -3,55 +3,57 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
 from safetensors import SafetensorError
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from emo.models.branch import ModelError
 
-# Heads for sentence pairs that encoders carry along. We read the sequence, so they are dropped:
-# weights without a gradient would stall DDP.
+# What encoders carry along and we do not read: heads for sentence pairs, the vector that stands for
+# masked speech in pretraining. They are dropped: weights without a gradient would stall DDP.
 _POOLER = "pooler"
+_UNREAD = (_POOLER, "masked_spec_embed")
 
 
 def load_encoder(name: str, setting: str) -> Any:
     """The `AutoModel` that `name` (a folder, or a name on the hub) holds, in float32, no pooler.
 
     `setting` is the configuration key behind `name`, for messages. Weights are read from
-    safetensors only. Heads of other tasks in the checkpoint are passed over; anything else that is
+    safetensors, or where there are none (older speech encoders) from `pytorch_model.bin` by torch's
+    restricted loader. Heads of other tasks in the checkpoint are passed over; anything else that is
     missing, left over or of another shape is an error, never silently random.
 
     Raises:
         ModelError: nothing loadable there, or the weights do not fit; lists the keys.
     """
-    folder = Path(name).expanduser()
-    if name.startswith(("/", "./", "../", "~")) and not folder.is_dir():
-        raise ModelError(f"{setting}: there is no folder {name}; give a folder made by "
-                         "save_pretrained, or a name on the Hugging Face hub")  # fmt: skip
-    source = str(folder) if folder.is_dir() else name
+    source = _source(name, setting)
     try:
         with _quiet():
             encoder, report = transformers.AutoModel.from_pretrained(
                 source,
                 trust_remote_code=False,
-                use_safetensors=True,
+                weights_only=True,
                 dtype=torch.float32,  # the default would take over a half-precision checkpoint's
                 ignore_mismatched_sizes=True,  # so that they come as a list; refused just below
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError, UnpicklingError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{setting}: cannot load {name!r}: {reason[0]}") from error
 
     mismatched = [f"{key}: {tuple(a)} in the file, {tuple(b)} in the model"
                   for key, a, b in report["mismatched_keys"]]  # fmt: skip
-    missing = [key for key in report["missing_keys"] if not key.startswith(_POOLER + ".")]
+    missing = [key for key in report["missing_keys"] if key.split(".")[0] not in _UNREAD]
     unexpected = [key for key in report["unexpected_keys"] if _belongs(key, encoder)]
     problems = [
         f"{title} ({len(keys)}): {_some(keys)}"
@@ -68,6 +70,41 @@ def load_encoder(name: str, setting: str) -> Any:
             + "\n  ".join(problems)
         )
     return without_pooler(encoder)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a speech encoder wants of a waveform: its rate (Hz), and mean 0 and variance 1."""
+
+    rate: int = 16000
+    normalise: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_preprocessing(name: str, setting: str) -> Preprocessing:
+    """What the `preprocessor_config.json` of `name` says; without one, transformers' defaults.
+
+    Raises:
+        ModelError: it is damaged or cannot be had.
+    """
+    source = _source(name, setting)
+    try:
+        with _quiet():
+            path = cached_file(
+                source, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False
+            )
+        raw = json.loads(Path(path).read_text()) if path is not None else {}
+        return Preprocessing(
+            rate=int(raw.get("sampling_rate", Preprocessing.rate)),
+            normalise=bool(raw.get("do_normalize", Preprocessing.normalise)),
+        )
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"{setting}: cannot read the preprocessor_config.json of {name!r}: {reason[0]}"
+        ) from error
 
 
 def build_encoder(description: dict[str, Any]) -> Any:
@@ -91,6 +128,15 @@ def without_pooler(encoder: Any) -> Any:
     return encoder
 
 
+def _source(name: str, setting: str) -> str:
+    """The folder `name`, or `name` as it is on the hub."""
+    folder = Path(name).expanduser()
+    if name.startswith(("/", "./", "../", "~")) and not folder.is_dir():
+        raise ModelError(f"{setting}: there is no folder {name}; give a folder made by "
+                         "save_pretrained, or a name on the Hugging Face hub")  # fmt: skip
+    return str(folder) if folder.is_dir() else name
+
+
 def _belongs(key: str, encoder: Any) -> bool:
     """Whether a left-over key of a checkpoint is the encoder's own and not some head's."""
     part = key.removeprefix(f"{encoder.base_model_prefix}.").split(".")[0]
@@ -105,7 +151,11 @@ def _some(keys: Iterable[str], limit: int = 12) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar and no table of keys: what matters of them is said by us."""
+    """No progress bar and no table of keys: what matters of them is said by us.
+
+    Nor the request to the hub, in a thread, to convert `pytorch_model.bin` for everybody.
+    """
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

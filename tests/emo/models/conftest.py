@@ -48,3 +48,54 @@ def checkpoints(tmp_path_factory):
     for name, model in (("bert", bert), ("roberta", roberta)):
         model.save_pretrained(folder / name)
     return {"bert": folder / "bert", "roberta": folder / "roberta"}
+
+
+@pytest.fixture(scope="session")
+def speech_checkpoints(tmp_path_factory):
+    """Folders of the shapes in which speech encoders are published.
+
+    Base models normalise over time (group) and hear clips as they are, or normalised; large ones
+    normalise each frame (layer). One is saved with the heads of its pretraining.
+    """
+    folder = tmp_path_factory.mktemp("speech-encoders")
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "conv_dim": (8, 8, 12),
+        "conv_kernel": (10, 3, 2),
+        "conv_stride": (5, 2, 2),
+        "num_conv_pos_embeddings": 8,
+        "num_conv_pos_embedding_groups": 2,
+        "layerdrop": 0.5,
+        "mask_time_prob": 0.5,
+        "mask_time_length": 2,
+    }
+    quantizer = {"num_codevectors_per_group": 4, "codevector_dim": 8, "proj_codevector_dim": 8}
+    large = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+    kinds = {
+        "wav2vec2": (
+            transformers.Wav2Vec2ForPreTraining,
+            transformers.Wav2Vec2Config(**sizes, **quantizer),
+            True,
+        ),
+        "wav2vec2-large": (
+            transformers.Wav2Vec2Model,
+            transformers.Wav2Vec2Config(**sizes, **large),
+            True,
+        ),
+        "hubert": (transformers.HubertModel, transformers.HubertConfig(**sizes), True),
+        "wavlm": (transformers.WavLMModel, transformers.WavLMConfig(**sizes), False),
+        "wavlm-large": (transformers.WavLMModel, transformers.WavLMConfig(**sizes, **large), True),
+    }
+    torch.manual_seed(0)
+    for name, (kind, config, normalise) in kinds.items():
+        model = kind(config)
+        for parameter in model.parameters():  # biases and norms start at 0 and 1, which hides bugs
+            parameter.data += 0.05 * torch.randn_like(parameter)
+        model.save_pretrained(folder / name)
+        transformers.Wav2Vec2FeatureExtractor(
+            sampling_rate=8000, do_normalize=normalise
+        ).save_pretrained(folder / name)
+    return {name: folder / name for name in kinds}

@@ -145,11 +145,24 @@ def test_damaged_and_absent_files(checkpoints, tmp_path):
         loaded(tmp_path / "cut")
 
 
-def test_pickled_weights_and_remote_code_are_refused(checkpoints, tmp_path):
+class Opener:
+    """What a pickle would run when it is read."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_pickled_and_remote_code_is_refused(checkpoints, tmp_path):
     folder = tmp_path / "pickled"
     shutil.copytree(checkpoints["bert"], folder)
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")  # tensors alone: torch's restricted loader
+    assert loaded(folder).width == 16
+    torch.save(weights | {"more": Opener(tmp_path / "ran")}, folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match="cannot load"):
         loaded(folder)
 
