@@ -1,21 +1,27 @@
 """How fast samples are read: ours against webdataset's streaming, and against the limit.
 
-All on the same shards, in one run, one after the other, from the page cache. A batch is 32 samples,
-log-mel padded to the longest and token ids, as tensors. `webdataset` streams with its shuffle
-buffer; the limit is `pread` and CRC32 of the same bytes, without decoding or collating anything.
+All on the same shards, in one run, one after the other, from the page cache. Ours is what training
+runs: its plan, its batches, its loader. A batch is 32 samples: log-mel as stored (float16) and
+token ids, padded to the longest, and masks, as tensors. `webdataset` streams with its shuffle
+buffer and fills the same tensors; the limit is `pread` and CRC32 of the same bytes, without
+decoding or collating anything. A second table follows our workers' memory over epochs.
 
-    python benchmarks/reading.py [--samples 8000] [--repeat 3] [--folder DATASET]
+    python benchmarks/reading.py [--samples 8000] [--repeat 3] [--epochs 20] [--folder DATASET]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
+import re
+import statistics as numbers
 import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +30,16 @@ import torch
 import webdataset
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import DataLoader, Dataset
 
+from emo.data import DataConfig, Samples, Statistics, TrainingSteps
+from emo.loader import Loader
+from emo.plan import Plan, PlanConfig
 from shards import buildfile
 from shards.config import ShardConfig
 from shards.configfile import parse
 from shards.index import open_dataset
+from shards.memory import keep_freed_memory
 from shards.merge import merge
-from shards.read import ShardReader
 from shards.schema import Sample, Utterance, metadata, sample_key
 from shards.sidecar import shard_name
 from shards.write import write_shard
@@ -77,56 +85,58 @@ def make_dataset(folder: Path, samples: int) -> None:
     merge(folder, build, 0.0)
 
 
-def collate(samples: list[dict[str, Any]], logmel: str = "logmel", tokens: str = "tokens") -> Batch:
-    """Padded float16 [B, T, F] and int32 [B, L], with their lengths."""
-    lengths = np.array([len(sample[logmel]) for sample in samples])
-    sizes = np.array([len(sample[tokens]) for sample in samples])
-    audio = np.empty((len(samples), lengths.max(), MELS), np.float16)
-    ids = np.empty((len(samples), sizes.max()), np.int32)
+def collate(samples: list[dict[str, Any]]) -> Batch:
+    """What `emo.data.Samples.batch` makes of shards: padded values and masks."""
+    lengths = np.array([len(sample["logmel.npy"]) for sample in samples])[:, None]
+    sizes = np.array([len(sample["tokens.npy"]) for sample in samples])[:, None]
+    audio = np.zeros((len(samples), lengths.max(), MELS), np.float16)
+    ids = np.zeros((len(samples), sizes.max()), np.int64)
     for i, sample in enumerate(samples):
-        audio[i, : lengths[i]], audio[i, lengths[i] :] = sample[logmel], 0
-        ids[i, : sizes[i]], ids[i, sizes[i] :] = sample[tokens], 0
-    arrays = {"audio": audio, "tokens": ids, "frames": lengths, "sizes": sizes}
+        audio[i, : len(sample["logmel.npy"])] = sample["logmel.npy"]
+        ids[i, : len(sample["tokens.npy"])] = sample["tokens.npy"]
+    arrays = {
+        "audio": audio,
+        "audio_mask": np.arange(audio.shape[1]) < lengths,
+        "tokens": ids,
+        "token_mask": np.arange(ids.shape[1]) < sizes,
+    }
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def collate_stream(samples: list[dict[str, Any]]) -> Batch:
-    return collate(samples, "logmel.npy", "tokens.npy")
+class Ours:
+    """Epochs as training reads them: one loader over all of them, one epoch an iteration."""
 
+    def __init__(self, folder: Path, workers: int, epochs: int = 1, start: float = 0.0) -> None:
+        dataset = open_dataset(folder)
+        count = len(dataset)
+        statistics = Statistics(np.zeros(MELS, np.float32), np.ones(MELS, np.float32), 1)
+        samples = Samples(
+            dataset,
+            MEMBERS,
+            labels=np.zeros(count, np.int64),
+            targets=np.zeros((count, 4), np.float32),
+            statistics=statistics,
+            pad_token=0,
+            config=DataConfig(shards=folder),
+        )
+        plan = Plan(PlanConfig(), units=count, global_batch=BATCH, seed=1)
+        begin = replace(plan.start(), consumed=int(start * count) // BATCH * BATCH)
+        steps = TrainingSteps(
+            samples,
+            np.arange(count),
+            plan,
+            begin,
+            epochs=epochs,
+            world=1,
+            rank=0,
+            accumulation=1,
+        )
+        self.batches = iter(Loader(steps, range(len(steps)), workers=workers))
+        self.steps = plan.steps_per_epoch
 
-class Batches(Dataset):
-    """Lists of rows -> collated batches."""
-
-    def __init__(self, folder: Path) -> None:
-        self.reader = ShardReader(folder, MEMBERS)
-
-    def __getitem__(self, rows: list[int]) -> Batch:
-        return collate([self.reader.read(row) for row in rows])
-
-
-class Shuffled:
-    """Another order in each epoch; `start` leaves out a share of it, as a resumed run does."""
-
-    def __init__(self, count: int, start: float = 0.0) -> None:
-        self.count, self.start, self.epoch = count, start, 0
-
-    def __iter__(self) -> Iterator[list[int]]:
-        self.epoch += 1
-        order = np.random.default_rng(self.epoch).permutation(self.count)
-        order = order[int(self.start * self.count) :]
-        return (order[i : i + BATCH].tolist() for i in range(0, len(order), BATCH))
-
-
-def ours(folder: Path, workers: int, start: float = 0.0) -> DataLoader:
-    batches = Batches(folder)
-    order: Any = Shuffled(len(batches.reader), start)
-    return DataLoader(
-        batches,
-        sampler=order,
-        batch_size=None,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-    )
+    def __iter__(self) -> Iterator[Batch]:
+        for [batch] in islice(self.batches, self.steps):
+            yield batch
 
 
 def stream(folder: Path, workers: int) -> Iterable[Batch]:
@@ -135,7 +145,7 @@ def stream(folder: Path, workers: int) -> Iterable[Batch]:
         webdataset.WebDataset(urls, shardshuffle=100)
         .shuffle(BUFFER)
         .decode()
-        .batched(BATCH, collation_fn=collate_stream)
+        .batched(BATCH, collation_fn=collate)
     )
     return webdataset.WebLoader(
         dataset, batch_size=None, num_workers=workers, persistent_workers=workers > 0
@@ -153,7 +163,7 @@ class Limit:
         self.rows = np.stack([dataset.column(name) for name in columns], axis=1).astype(np.int64)
 
     def __iter__(self) -> Iterator[Batch]:
-        one = {"frames": torch.zeros(1)}
+        one = {"audio": torch.zeros(1)}
         for shard, *places in np.random.default_rng().permutation(self.rows).tolist():
             for offset, size in zip(places[::2], places[1::2], strict=True):
                 zlib.crc32(os.pread(self.files[shard], size, offset))
@@ -165,10 +175,10 @@ def measure(batches: Iterable[Batch], expected: int, repeat: int) -> float:
     rates = []
     for _ in range(repeat + 1):
         began = time.perf_counter()
-        count = sum(len(batch["frames"]) for batch in batches)
+        count = sum(len(batch["audio"]) for batch in batches)
         rates.append(count / (time.perf_counter() - began))
         assert count == expected, f"{count} samples, not {expected}"
-    return statistics.median(rates[1:])
+    return numbers.median(rates[1:])
 
 
 def first_batch(folder: Path, start: float) -> float:
@@ -176,17 +186,36 @@ def first_batch(folder: Path, start: float) -> float:
     times = []
     for _ in range(9):
         began = time.perf_counter()
-        next(iter(ours(folder, 0, start)))
+        next(iter(Ours(folder, 0, start=start)))
         times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times)
+    return numbers.median(times)
+
+
+def memory(folder: Path, epochs: int) -> list[list[float]]:
+    """MB of each of two workers at the end of each epoch: what it holds for itself alone."""
+    ours = Ours(folder, 2, epochs)
+    before, found = set(active_children()), []
+    for _ in range(epochs):
+        for number, _ in enumerate(ours):
+            if number == ours.steps - 10:  # the last epoch's end ends the workers
+                workers = set(active_children()) - before
+                found.append([_anonymous(worker.pid) for worker in workers])
+    return found
+
+
+def _anonymous(pid: int | None) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) / 1000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=8000)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=20, help="for the memory of workers")
     parser.add_argument("--folder", type=Path, help="a dataset of ours with 64 mels and tokens")
     options = parser.parse_args()
+    keep_freed_memory()  # for all readers alike: workers are forked from here
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary) / "shards"
         if options.folder is None:
@@ -196,14 +225,15 @@ def main() -> None:
         count = len(dataset)
         del dataset
         makers = {
-            "ours, one process": lambda: ours(folder, 0),
+            "ours, one process": lambda: Ours(folder, 0, options.repeat + 1),
             "webdataset, one process": lambda: stream(folder, 0),
             LIMIT: lambda: Limit(folder),
-            "ours, 2 workers": lambda: ours(folder, 2),
+            "ours, 2 workers": lambda: Ours(folder, 2, options.repeat + 1),
             "webdataset, 2 workers": lambda: stream(folder, 2),
         }
         rates = {name: measure(make(), count, options.repeat) for name, make in makers.items()}
         starts = {start: first_batch(folder, start) for start in (0.0, 0.5, 0.95)}
+        held = memory(folder, options.epochs)
     table = Table(title=f"{count} samples of {size / 1000:.1f} kB, batches of {BATCH}, page cache")
     for head in ("reader", "samples/s", "MB/s", "times webdataset", "share of the limit"):
         table.add_column(head, justify="left" if head == "reader" else "right")
@@ -222,6 +252,9 @@ def main() -> None:
     console.print(table)
     cells = ", ".join(f"{100 * start:.0f} %: {ms:.1f} ms" for start, ms in starts.items())
     console.print(f"Opening the dataset and reading the first batch, for an epoch begun at {cells}")
+    for epoch in sorted({0, 4, 9, 14, len(held) - 1} & set(range(len(held)))):
+        cells = ", ".join(f"{mb:.1f}" for mb in held[epoch])
+        console.print(f"MB that the two workers hold after epoch {epoch + 1}: {cells}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """From the index and a plan to batches on the CPU, exactly once each.
 
 An item of `TrainingSteps` or `EvaluationSteps` is everything one rank needs for one step, so a
-`DataLoader` only spreads steps over workers; it neither batches nor samples. The loader is never
-handed to accelerate.
+loader (`emo.loader`) only spreads steps over workers; it neither batches nor samples.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from emo.plan import DataState, Plan, PlanConfig, evaluation_plan, rank_slices
+from emo.plan import DataState, Plan, PlanConfig, check_slices, evaluation_plan, rank_slices
 from shards import index
 from shards.configfile import Config
 from shards.errors import UserError
 from shards.read import DamagedSample, ShardReader
-from shards.schema import VARIANTS
+from shards.schema import DTYPES, VARIANTS
 from shards.views import View, ViewConfig
+from shards.waveform import FULL_SCALE
 from shards.waveform import KIND as WAVEFORM
-from shards.waveform import amplitude
 
 LONGEST = 4096  # frames; 47 s at the usual hop, where nothing else is said
 LONGEST_WAVE = 800_000  # samples; 50 s at 16 kHz
@@ -77,6 +76,20 @@ class DataError(UserError):
     """The shards cannot give what the experiment reads."""
 
 
+class TooMuchDamage(UserError):
+    """More samples were skipped as damaged than `data.max_skipped` allows."""
+
+
+def check_skipped(skipped: int, seen: int, config: DataConfig) -> None:
+    """Raise TooMuchDamage where too many of `seen` samples were; a first one is always forgiven."""
+    if skipped > max(1, config.max_skipped * seen):
+        raise TooMuchDamage(
+            f"{skipped} of {seen} samples were damaged and skipped, more than data.max_skipped="
+            f"{config.max_skipped:g} allows; run `emo-shards verify {config.shards} --deep`, which "
+            "names them and says how to repair them"
+        )
+
+
 @dataclass(frozen=True)
 class Statistics:
     """Mean and standard deviation of every feature bin, float32 [F], and the frames counted."""
@@ -96,9 +109,11 @@ class Statistics:
             int(raw["frames"]),
         )
 
-    def normalise(self, features_TF: np.ndarray) -> np.ndarray:
-        """(x - mean) / std, float32 [T, F]."""
-        return (features_TF.astype(np.float32) - self.mean) / self.std
+    def normalise(self, stored: Tensor, mask: Tensor) -> Tensor:
+        """(x - mean) / std where `mask` bool [...] is set and 0 elsewhere, float32 [..., F]."""
+        mean, std = (torch.from_numpy(array).to(stored.device) for array in (self.mean, self.std))
+        x = stored.to(torch.float32, copy=True).sub_(mean).div_(std)
+        return x.masked_fill_(~mask[..., None], 0)
 
 
 class Samples:
@@ -150,8 +165,8 @@ class Samples:
         """`rows` int64 [B] (-1: an invalid row of zeros) padded to the given lengths.
 
         Returns `row` int64 [B], `valid` bool [B], `skipped` int64 [B], `label` int64 [B], `target`
-        float32 [B, C] and, as read, `audio` float32 [B, frames, F] (normalised; of a waveform
-        [B, frames] in ±1) with `audio_mask` bool [B, frames], `tokens` int64 [B, tokens] with
+        float32 [B, C] and, as read, `audio` [B, frames, F] (of a waveform [B, frames]) as it is
+        stored, for `to_model`, with `audio_mask` bool [B, frames], `tokens` int64 [B, tokens] with
         `token_mask` bool [B, tokens].
 
         Raises:
@@ -167,11 +182,10 @@ class Samples:
         }
         if self.audio:
             bins = (len(self.statistics.mean),) if self.statistics else ()
-            batch["audio"] = np.zeros((size, frames, *bins), np.float32)
-            batch["audio_mask"] = np.zeros((size, frames), bool)
+            batch["audio"] = np.zeros((size, frames, *bins), DTYPES[self.audio])
         if self.text:
             batch["tokens"] = np.full((size, tokens), self.pad_token, np.int64)
-            batch["token_mask"] = np.zeros((size, tokens), bool)
+        sizes = np.zeros((2, size, 1), np.int64)  # frames, tokens
         for place, row in enumerate(rows.tolist()):
             if row < 0:
                 continue
@@ -183,14 +197,33 @@ class Samples:
                 batch["valid"][place], batch["skipped"][place] = False, 1
                 continue
             if self.audio and self.audio in arrays:
-                x = model_input(self.audio, arrays[self.audio][:frames], self.statistics)
+                x = arrays[self.audio][:frames]
                 batch["audio"][place, : len(x)] = x
-                batch["audio_mask"][place, : len(x)] = True
+                sizes[0, place] = len(x)
             if self.text and "tokens" in arrays:
                 ids = arrays["tokens"][:tokens]
                 batch["tokens"][place, : len(ids)] = ids
-                batch["token_mask"][place, : len(ids)] = True
+                sizes[1, place] = len(ids)
+        if self.audio:
+            batch["audio_mask"] = np.arange(frames) < sizes[0]
+        if self.text:
+            batch["token_mask"] = np.arange(tokens) < sizes[1]
         return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def to_model(
+        self, batch: dict[str, Tensor], device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        """`batch` on `device`, its features normalised there and then cast to `dtype`.
+
+        Features travel as they are stored, in half the bytes: from workers and to the device.
+        """
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        if "audio" in moved:
+            x = moved["audio"]
+            if "audio_mask" in moved:  # no vectors of dialogues
+                x = model_input(x, moved["audio_mask"], self.statistics)
+            moved["audio"] = x.to(dtype)
+        return moved
 
 
 class TrainingSteps(Dataset):
@@ -232,6 +265,11 @@ class TrainingSteps(Dataset):
         units = self._epochs[epoch][inside]
         return np.where(units >= 0, self.rows[units], -1)
 
+    def largest(self) -> list[dict[str, Tensor]]:
+        """No item takes more memory than this one, which holds nothing."""
+        empty = np.full(check_slices(self.plan.global_batch, self.world, self.accumulation), -1)
+        return [self.samples.batch(empty, *self.samples.lengths(self.rows))] * self.accumulation
+
     def __getitem__(self, step: int) -> list[dict[str, Tensor]]:
         rows = self.global_rows(step)
         frames, tokens = self.samples.lengths(rows)
@@ -256,6 +294,11 @@ class EvaluationSteps(Dataset):
     def __len__(self) -> int:
         return len(self.batches)
 
+    def largest(self) -> dict[str, Tensor]:
+        """No item takes more memory than this one, which holds nothing."""
+        empty = np.full(self.batches.shape[1] // self.world, -1)
+        return self.samples.batch(empty, *self.samples.lengths(self.batches))
+
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rows = self.batches[step]
         frames, tokens = self.samples.lengths(rows)
@@ -263,31 +306,16 @@ class EvaluationSteps(Dataset):
         return self.samples.batch(mine, frames, tokens)
 
 
-def loader(steps: Dataset, order: range, *, workers: int, pin: bool) -> DataLoader:
-    """Items of `steps` in the given order, read ahead by `workers` processes."""
-    return DataLoader(
-        steps,
-        batch_size=None,
-        sampler=order,
-        num_workers=workers,
-        pin_memory=pin,
-        prefetch_factor=4 if workers else None,
-        # Or else each start draws from the generator that dropout uses: a resumed run would differ.
-        generator=torch.Generator(),
-    )
-
-
 def longest(feature: str) -> int:
     """The frames (of a waveform: samples) beyond which a turn is cropped."""
     return LONGEST_WAVE if feature == WAVEFORM else LONGEST
 
 
-def model_input(feature: str, array: np.ndarray, statistics: Statistics | None) -> np.ndarray:
-    """A stored feature as a model reads it: a waveform in ±1, anything else normalised, float32."""
-    if feature == WAVEFORM:
-        return amplitude(array)
-    assert statistics is not None
-    return statistics.normalise(array)
+def model_input(stored: Tensor, mask: Tensor, statistics: Statistics | None) -> Tensor:
+    """Stored `audio` as a model reads it, float32: a waveform in ±1, anything else normalised."""
+    if statistics is None:
+        return stored.float() / FULL_SCALE
+    return statistics.normalise(stored, mask)
 
 
 def trace_of(units: np.ndarray) -> int:

@@ -15,8 +15,9 @@ from torch import nn
 from emo import checkpoint, metrics, runfiles
 from emo.agreement import agreement
 from emo.config import ExperimentConfig
-from emo.data import EvaluationSteps, Samples, loader
+from emo.data import EvaluationSteps, Samples, check_skipped
 from emo.experiment import Experiment
+from emo.loader import Loader
 from emo.losses import emotion_loss
 from emo.runtime import Runtime
 from emo.state import scatter_weights
@@ -53,8 +54,10 @@ def predict_part(
 
     Raises:
         StopRequested: a rank was asked to stop; nothing is lost but this evaluation.
+        TooMuchDamage: more samples were skipped than `data.max_skipped` allows.
     """
     seen, logits_NC, skipped = outputs_of(runtime, model, samples, rows, config)
+    check_skipped(skipped, len(rows), config.data)
     logits = torch.from_numpy(logits_NC)
     target = torch.from_numpy(samples.targets[seen])
     loss = emotion_loss(logits, target, torch.ones(len(seen), dtype=torch.bool))
@@ -93,7 +96,7 @@ def outputs_of(
         world=runtime.world,
         rank=runtime.rank,
     )
-    batches = loader(
+    batches = Loader(
         steps,
         range(len(steps)),
         workers=config.data.workers,
@@ -109,7 +112,8 @@ def outputs_of(
             runtime.fail_together(error)
         if stops:
             raise StopRequested("asked to stop while evaluating")
-        table = model(runtime.to_device(batch)).double().cpu()
+        inputs = samples.to_model(batch, runtime.device, runtime.dtype)
+        table = model(inputs).double().cpu()
         state = torch.stack([batch["row"], batch["valid"], batch["skipped"]], 1)
         found.append(np.concatenate((state.double().numpy(), table.numpy()), 1))
     every = runtime.gather(np.concatenate(found)).reshape(-1, found[0].shape[1])

@@ -108,11 +108,12 @@ class Predictor:
         wave = audio.read(sound, self.audio_config)
         stored = self.extract(wave)[kind].astype(DTYPES[kind])[: longest(kind)]
         frames = self.recipe["frames"] or len(stored)
-        x = model_input(kind, stored[:frames], self.statistics)
-        padded = np.zeros((1, frames, *x.shape[1:]), np.float32)
-        padded[0, : len(x)] = x
-        mask = np.arange(frames)[None] < len(x)
-        return {"audio": torch.from_numpy(padded), "audio_mask": torch.from_numpy(mask)}
+        stored = stored[:frames]
+        padded = np.zeros((1, frames, *stored.shape[1:]), stored.dtype)
+        padded[0, : len(stored)] = stored
+        mask = torch.arange(frames)[None] < len(stored)
+        x = model_input(torch.from_numpy(padded), mask, self.statistics)
+        return {"audio": x, "audio_mask": mask}
 
     def _text(self, words: str) -> dict[str, Tensor]:
         assert self.tokens is not None

@@ -200,15 +200,6 @@ class Runtime:
             model, optimizer = self.accelerator.prepare(model, optimizer)
         return model, optimizer
 
-    def to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """`batch` on this rank's device; audio in the dtype that the model computes with."""
-        return {
-            name: tensor.to(
-                self.device, dtype=self.dtype if name == "audio" else None, non_blocking=True
-            )
-            for name, tensor in batch.items()
-        }
-
     def accumulate(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
         """Around each micro-batch: gradients are exchanged at the window's last one only."""
         return self.accelerator.accumulate(model)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from emo.config import ExperimentConfig
+from emo.data import Samples
 from emo.losses import emotion_loss
 from emo.runtime import Runtime
 
@@ -26,6 +27,7 @@ def train_step(
     runtime: Runtime,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    samples: Samples,
     micro: list[dict[str, Tensor]],
     valid: int,
     config: ExperimentConfig,
@@ -38,7 +40,7 @@ def train_step(
     scale = runtime.world * config.train.accumulation / max(1, valid)
     total = torch.zeros((), device=runtime.device, dtype=torch.float64)
     for number, batch in enumerate(micro):
-        batch = runtime.to_device(batch)
+        batch = samples.to_model(batch, runtime.device, runtime.dtype)
         with runtime.accumulate(model):
             loss = emotion_loss(
                 model(batch),

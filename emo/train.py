@@ -14,10 +14,11 @@ from torch import nn
 from emo import checkpoint, optim, runfiles
 from emo.checkpoint import Progress
 from emo.config import ExperimentConfig
-from emo.data import TrainingSteps, loader, trace_of
+from emo.data import TrainingSteps, check_skipped, trace_of
 from emo.evaluate import StopRequested, fetch, finish, predict_part, recalls, scores
 from emo.experiment import Experiment, open_run, record
 from emo.fit import fit_head
+from emo.loader import Loader
 from emo.plan import check_slices
 from emo.runtime import Runtime
 from emo.step import StepReport, train_step
@@ -29,10 +30,6 @@ Outcome = Literal["done", "preempted", "out of time"]
 
 class NonFiniteLoss(UserError):
     """The loss is NaN or infinite; the message names the step, the batch and the gradient norm."""
-
-
-class TooMuchDamage(UserError):
-    """More samples were skipped as damaged than `data.max_skipped` allows."""
 
 
 def train(config: ExperimentConfig) -> Outcome:
@@ -102,7 +99,7 @@ def loop(
     )
     total = progress.step + len(steps)
     pin = runtime.device.type == "cuda"
-    batches = iter(loader(steps, range(len(steps)), workers=config.data.workers, pin=pin))
+    batches = iter(Loader(steps, range(len(steps)), workers=config.data.workers, pin=pin))
 
     def save() -> None:
         folder = runfiles.checkpoints(config.run)
@@ -143,12 +140,13 @@ def loop(
         if stops or timeouts:
             return stopped("preempted" if stops else "out of time")
         progress = replace(progress, skipped=progress.skipped + int(skipped))
-        check_damage(progress, config)
+        seen = (progress.step + 1) * progress.data.global_batch
+        check_skipped(progress.skipped, seen, config.data)
 
         rates = optim.set_learning_rates(
             optimizer, progress.step, total, progress.data.epoch, config.optim
         )
-        done = train_step(runtime, model, optimizer, micro, int(valid), config)
+        done = train_step(runtime, model, optimizer, experiment.samples, micro, int(valid), config)
         loss = done.loss
         if not done.applied:
             progress = replace(progress, bad_steps=progress.bad_steps + 1)
@@ -181,17 +179,6 @@ def count_step(progress: Progress, experiment: Experiment, trace: int) -> Progre
             f"{progress.trace}, wanted {wanted}"
         )
     return replace(progress, trace=0)
-
-
-def check_damage(progress: Progress, config: ExperimentConfig) -> None:
-    """Stop when more was skipped than allowed; a first damaged sample is always forgiven."""
-    seen = (progress.step + 1) * progress.data.global_batch
-    if progress.skipped > max(1, config.data.max_skipped * seen):
-        raise TooMuchDamage(
-            f"{progress.skipped} of {seen} samples were damaged and skipped, more than "
-            f"data.max_skipped={config.data.max_skipped} allows; run `emo-shards verify "
-            f"{config.data.shards} --deep`, which names them and says how to repair them"
-        )
 
 
 def explain_bad_step(
@@ -235,7 +222,9 @@ def end_epoch(
     tracker.say(
         f"epoch {progress.data.epoch}/{config.train.epochs} · step {progress.step} · loss "
         f"{loss:.3f} · validation WA {100 * values['wa']:.1f} UA {100 * values['ua']:.1f} F1 "
-        f"{100 * values['f1']:.1f} loss {values['loss']:.3f}" + (" · best" if best else "")
+        f"{100 * values['f1']:.1f} loss {values['loss']:.3f}"
+        + (" · best" if best else "")
+        + (f" · {progress.skipped} damaged samples skipped" if progress.skipped else "")
     )
     progress = replace(progress, validated=progress.data.epoch)
     return replace(progress, best=score, best_step=progress.step) if best else progress

@@ -152,7 +152,7 @@ def vectors_of(
     for units in order:
         chosen = rows[units[units >= 0]]
         batch = samples.batch(chosen, *samples.lengths(chosen))
-        evidence = model.evidence({name: tensor.to(device) for name, tensor in batch.items()})
+        evidence = model.evidence(samples.to_model(batch, device, torch.float32))
         for name, branch in evidence.items():
             values = {f"{name}_vector": branch.vector_BD.float()}
             if source.scored:

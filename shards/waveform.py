@@ -11,14 +11,12 @@ FULL_SCALE = 32768  # of 16 bits
 
 
 def quantise(wave: np.ndarray) -> np.ndarray:
-    """`wave` (float [samples], nominally in ±1) as int16 [samples]; what lies beyond is clipped."""
+    """`wave` (float [samples], nominally in ±1) as int16 [samples]; what lies beyond is clipped.
+
+    Divided by `FULL_SCALE` it is the wave again, as far as it can be.
+    """
     scaled = np.rint(np.asarray(wave, np.float32) * np.float32(FULL_SCALE))
     return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
-
-
-def amplitude(samples: np.ndarray) -> np.ndarray:
-    """`quantise` undone, as far as it can be: float32 [samples] in ±1."""
-    return samples.astype(np.float32) / np.float32(FULL_SCALE)
 
 
 def encode(samples: np.ndarray, rate: int) -> bytes:
