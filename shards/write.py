@@ -14,6 +14,7 @@ import os
 import tarfile
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +114,14 @@ def _write_tar(draft: Path, samples: list[tuple[Sample, dict[str, bytes]]]) -> N
 
     with open(draft, "wb") as file:
         tar = TarWriter(file, user=OWNER, group=OWNER, encoder=False, mtime=0, format="PAX_FORMAT")
-        for sample, members in samples:
-            tar.write({"__key__": sample.key, **members})
-        tar.close()
+        try:
+            for sample, members in samples:
+                tar.write({"__key__": sample.key, **members})
+            tar.close()
+        except OSError:
+            with suppress(OSError):
+                tar.close()  # or else it complains, when it is collected, that the file is closed
+            raise
         file.flush()
         os.fsync(file.fileno())
         # The check that follows must see the device's bytes, not only what has just been cached.

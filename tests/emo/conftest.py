@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,12 @@ def run_group(folder: Path, world: int, jobs: list[dict[str, Any]]) -> dict[str,
     print(logs[0])
     outcomes = json.loads(path.with_suffix(".outcomes").read_text())
     return {Path(run).name: Result(Path(run), outcome) for run, outcome in outcomes.items()}
+
+
+@pytest.fixture(scope="session")
+def together() -> Callable[[Path, int, list[dict[str, Any]]], dict[str, Result]]:
+    """`run_group` above."""
+    return run_group
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,31 @@ def test_a_damaged_sample_is_a_masked_row_or_an_error(
                 if tensor.dim():
                     assert torch.equal(batch[name][~bad], tensor[~bad])
     assert hit == 1
+
+
+def test_training_counts_what_it_skips_over_all_ranks_and_bounds_it(
+    tiny: Path, copy_of: Any, make_settings: Any, together: Any, tmp_path: Path
+) -> None:
+    folder = copy_of(tiny)
+    lesson = Lesson(lesson_config(folder, make_settings))
+    keys = [damage(folder, int(row)) for row in (*lesson.rows[::60], lesson.view.test[0])]
+    assert len(keys) == 4
+    allowed = {"skip": 0.2, "bounded": 0.0, "error": 1.0}
+
+    def job(name: str) -> dict[str, Any]:
+        settings = make_settings(folder, tmp_path / name, data__workers=1)
+        settings["data"] |= {"damage": "error" if name == "error" else "skip"}
+        settings["data"] |= {"max_skipped": allowed[name]}
+        return {"strategy": "cpu", "config": settings}
+
+    found = together(tmp_path, 2, list(map(job, allowed)))
+    assert found["skip"].outcome == "done"
+    assert found["skip"].state()["skipped"] == 2 * 3  # each once in each of two epochs
+    metrics = json.loads((found["skip"].run / "metrics.json").read_text())
+    assert metrics["parts"]["test"]["skipped"] == 1
+    assert metrics["parts"]["test"]["n"] == len(lesson.view.test) - 1
+    assert "2 of " in found["bounded"].outcome
+    assert "data.max_skipped=0 allows; run `emo-shards verify" in found["bounded"].outcome
+    first = found["error"].outcome
+    assert first.startswith("error: ")
+    assert any(key in first for key in keys) or first == "error: rank 1 failed"

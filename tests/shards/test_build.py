@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import soundfile
 import yaml
 
 from shards import buildfile, sidecar
+from shards.__main__ import main
 from shards.build import build
 from shards.buildfile import OtherBuild
 from shards.config import ShardConfig
@@ -214,11 +216,66 @@ def test_a_full_disk_publishes_nothing_and_a_restart_completes(many: Path, tmp_p
     assert run.returncode == 2, run.stderr
     assert "no room left while writing" in run.stderr
     assert "Traceback" not in run.stderr
+    assert "Exception ignored" not in run.stderr
     assert not (out / "manifest.json").exists()
     assert not list(out.glob("*.tar"))
     assert not temporaries(out)
     build(load(ShardConfig, many), workers=1)
     check_dataset(out, deep=True, workers=1)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """`small_disk(size)`: a filesystem of `size` bytes, made or resized."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = False
+
+    def mount(size: int) -> Path:
+        nonlocal mounted
+        options = f"size={size}" + (",remount" if mounted else "")
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode and not mounted:
+            pytest.skip(f"no mounts here ({done.stderr.strip()}): only RLIMIT_FSIZE is tested")
+        assert not done.returncode, done.stderr
+        mounted = True
+        return folder
+
+    yield mount
+    if mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.skipif(not shutil.which("mount"), reason="no mount: only RLIMIT_FSIZE is tested")
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.8, 0.9, 0.96, 0.99])
+def test_a_full_filesystem_publishes_nothing_and_a_restart_completes(
+    built: Path,
+    corpus: Path,
+    small,
+    small_disk: Callable[[int], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    share: float,
+) -> None:
+    expected = small.contents(built)
+    out = small_disk(int(share * sum(map(len, expected.values())))) / "out"
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(small.settings(corpus, out)))
+    assert main(["build", str(config), "workers=1"]) == 2
+    errors = capsys.readouterr().err
+    assert "no room left while writing" in errors
+    assert "run the same command again" in errors
+    assert not (out / "manifest.json").exists()
+    assert not temporaries(out)
+    for path in out.glob("shard-*.json"):  # what counts as made is whole
+        assert path.with_suffix(".tar").read_bytes() == expected[path.with_suffix(".tar").name]
+    small_disk(1 << 26)
+    assert main(["build", str(config), "workers=1"]) == 0
+    found = small.contents(out)
+    assert found.keys() == expected.keys()
+    assert [name for name in found if found[name] != expected[name]] == ["config.yaml"]
 
 
 def test_two_builds_at_once_both_finish_right(many: Path, small, tmp_path: Path) -> None:
