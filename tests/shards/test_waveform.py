@@ -43,7 +43,7 @@ def test_sixteen_bits_come_back_and_no_more_is_lost() -> None:
     np.testing.assert_array_equal(back, samples)
     inside = np.abs(wave) < 0.9999
     assert np.abs((back / waveform.FULL_SCALE) - wave)[inside].max() <= 0.5 / 32768
-    np.testing.assert_array_equal(waveform.quantise((back / waveform.FULL_SCALE)), samples)
+    np.testing.assert_array_equal(waveform.quantise(back / waveform.FULL_SCALE), samples)
 
 
 def test_other_files_are_refused() -> None:
