@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("config", type=Path)
     command.add_argument("overrides", nargs="*", metavar="key=value")
 
-    command = add("eval", "evaluate a trained run's best checkpoint again and rewrite metrics.json")
-    command.add_argument("run", type=Path)
+    command = add("eval", "evaluate trained runs' best checkpoints again, rewrite metrics.json")
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
 
     command = add("predict", "class probabilities for one recording, one transcript, or both")
     command.add_argument("run", type=Path, help="a run folder, or an exported one")
@@ -189,7 +189,8 @@ def config_command(args: argparse.Namespace) -> int:
 def eval_command(args: argparse.Namespace) -> int:
     from emo.again import evaluate_again
 
-    evaluate_again(args.run)
+    for run in args.runs:
+        evaluate_again(run)
     return 0
 
 

@@ -8,6 +8,7 @@ deviation, and the scores of all folds' predictions pooled.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def crossval(
         print(f"fold {name} of {len(named)}", flush=True)
         own = [o.format(fold=name) for o in overrides if not o.startswith(("run=", "resume="))]
         command = [str(TRAIN), strategy, str(path), *own, *named[name], f"run={run}", "resume=auto"]
-        code = subprocess.run(command, check=False).returncode
+        code = run_stoppable(command)
         if code:
             return code
     runs = [config.run / f"fold-{name}" for name in named]
@@ -70,6 +71,16 @@ def crossval(
     atomic.write(config.run / RESULT, (json.dumps(result, indent=1) + "\n").encode())
     show(result, config.name)
     return 0
+
+
+def run_stoppable(command: list[str]) -> int:
+    """Run `command`, hand it a SIGTERM that comes to this process, and return its exit code."""
+    with subprocess.Popen(command) as child:
+        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        try:
+            return child.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def fold_settings(config: ExperimentConfig, seeds: int | None) -> dict[str, list[str]]:

@@ -331,16 +331,33 @@ def _check_same_view(run: Path, view: View, dataset: Dataset) -> None:
 
 
 def _lock(run: Path) -> int:
+    """Take the run folder for this process; returns the handle that holds it, until it is closed.
+
+    The kernel gives the lock up when its holder dies, however it dies. It holds between the nodes
+    of a cluster where the file system hands locks to its server: NFS, GPFS, CephFS, BeeGFS with
+    tuneUseGlobalFileLocks, Lustre mounted with `flock`. Under Lustre's `localflock` a writer on
+    another node is not seen. A server may keep a dead node's locks for a while (NFSv4: 90 s by
+    default); slurm/train.sbatch waits for that. Where there are no locks at all, a warning says so.
+
+    Raises:
+        RunError: another process has it.
+    """
     handle = os.open(run / runfiles.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         holder = os.read(handle, 200).decode(errors="replace").strip()
         os.close(handle)
         raise RunError(
             f"{run} is being written by another process ({holder or 'unknown'}): wait for it, end "
             "it, or name another folder with run="
         ) from None
+    except OSError as error:
+        print(
+            f"warning: {run} is on a file system without locks ({error.strerror}): see to it "
+            "yourself that no second process writes there",
+            flush=True,
+        )
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return handle
