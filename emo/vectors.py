@@ -63,6 +63,11 @@ class Source:
         model = rebuild(facts["recipe"]["description"])
         if not isinstance(model, EmotionModel):
             raise VectorsError(f"{run} is a context model: name the runs of its branches")
+        if model.fused and model.fusion.reads == "states":
+            raise VectorsError(
+                f"{run} fuses tokens and frames, and trains neither vectors nor scores of its "
+                "branches: name the runs of the branches"
+            )
         model.load_state_dict(checkpoint.read_weights(chosen))
         return cls(run, config, facts, chosen, model)
 

@@ -38,6 +38,7 @@ class AudioBranch(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, classes)
         self.width = config.hidden
+        self.states_width = width * bins
         _start(self.hidden, config.slope)
         # Small first scores: training begins at the loss of a guess instead of unlearning one.
         nn.init.normal_(self.head.weight, std=0.01)
@@ -65,7 +66,8 @@ class AudioBranch(nn.Module):
             mask_BT = halve(mask_BT)
         hidden_BD = F.leaky_relu(self.hidden(self._pool(x_BCTF, mask_BT)), self.config.slope)
         vector_BD = self.dropout(hidden_BD)
-        return Evidence(self.head(vector_BD), vector_BD, present_B)
+        states_BTD = x_BCTF.transpose(1, 2).flatten(2)
+        return Evidence(self.head(vector_BD), vector_BD, present_B, states_BTD, mask_BT)
 
     def _pool(self, x_BCTF: Tensor, mask_BT: Tensor) -> Tensor:
         """Over the valid frames, which alone are not zero: mean, and on demand the maximum."""

@@ -157,7 +157,17 @@ AnyAudioConfig = Annotated[
 ]
 
 
-class PaperFusionConfig(Config):
+class _FusionConfig(Config):
+    """What fusions share.
+
+    `modality_dropout` is the share of training rows that lose one of their two modalities, either
+    with the same chance, so that the fusion learns to do with the other.
+    """
+
+    modality_dropout: Dropout = 0.0
+
+
+class PaperFusionConfig(_FusionConfig):
     """Each branch's class probabilities through a linear layer of its own, summed (section 5.3).
 
     `identity_start` begins with `scale` times the identity and no bias, so that the very first
@@ -169,7 +179,7 @@ class PaperFusionConfig(Config):
     scale: float = Field(4.0, gt=0)
 
 
-class GatedFusionConfig(Config):
+class GatedFusionConfig(_FusionConfig):
     """Each branch's vector, squeezed by tanh and weighted by a gate that sees every branch."""
 
     kind: Literal["gated"]
@@ -177,7 +187,26 @@ class GatedFusionConfig(Config):
     dropout: Dropout = 0.1
 
 
-FusionConfig = Annotated[PaperFusionConfig | GatedFusionConfig, Field(discriminator="kind")]
+class CrossAttentionConfig(_FusionConfig):
+    """Tokens attend to frames and frames to tokens, `hidden` wide, in `heads`; then both means."""
+
+    kind: Literal["cross_attention"]
+    hidden: int = Field(64, gt=0)
+    heads: int = Field(4, gt=0)
+    dropout: Dropout = 0.1
+
+    @model_validator(mode="after")
+    def _heads_divide_hidden(self) -> CrossAttentionConfig:
+        if self.hidden % self.heads:
+            raise ValueError(
+                f"hidden must be a multiple of heads, not {self.hidden} for {self.heads}"
+            )
+        return self
+
+
+FusionConfig = Annotated[
+    PaperFusionConfig | GatedFusionConfig | CrossAttentionConfig, Field(discriminator="kind")
+]
 
 Modality = Literal["text", "audio"]
 
@@ -261,6 +290,11 @@ class ModelConfig(Config):
             raise ValueError(
                 f"model.audio.kind {self.audio.kind} is trained by itself: freeze [audio] here "
                 "and start from its run with init.audio"
+            )
+        if isinstance(self.fusion, CrossAttentionConfig) and isinstance(self.audio, _ClassicConfig):
+            raise ValueError(
+                f"model.audio.kind {self.audio.kind} gives no frames for fusion.kind "
+                "cross_attention: take paper or gated"
             )
         present = self.children()
         for name in self.freeze:

@@ -22,13 +22,15 @@ from emo.models.config import (
     SpeechEncoderConfig,
 )
 from emo.models.context import ContextModel
-from emo.models.fusion import build_fusion
+from emo.models.fusion import FUSIONS, build_fusion, drop_modalities
 from emo.models.speech import SpeechBranch
 from emo.models.text import TextBranch
 from shards.configfile import parse
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of an exported model
 AnyAudioBranch = AudioBranch | BiLstmNull | DnnElm | SpeechBranch
+# Layers of a branch behind what the fusion reads of it.
+UNREAD = {"logits": (), "vector": ("head",), "states": ("hidden", "head")}
 KEYS = {"text": ("tokens", "token_mask"), "audio": ("audio", "audio_mask")}
 
 
@@ -68,12 +70,17 @@ class EmotionModel(nn.Module):
         self.branches = tuple(branches)
         self.fused = config.fusion is not None
         if config.fusion is not None:
-            widths = {name: branch.width for name, branch in branches.items()}
+            reads = FUSIONS[config.fusion.kind].reads
+            width = "states_width" if reads == "states" else "width"
+            widths = {name: getattr(branch, width) for name, branch in branches.items()}
             self.fusion = build_fusion(config.fusion, classes, widths)
-            if self.fusion.reads == "vector":
-                # Nothing reads the branches' own scores then, and DDP waits for every gradient.
-                for branch in branches.values():
-                    branch.head.requires_grad_(False)
+            for branch in branches.values():
+                # What nothing reads has no gradient, and DDP waits for every one.
+                for unread in UNREAD[reads]:
+                    if isinstance(layer := getattr(branch, unread, None), nn.Module):
+                        layer.requires_grad_(False)
+                if isinstance(branch, SpeechBranch):
+                    branch.gives_states = reads == "states"
         for name in config.freeze:
             self.get_submodule(name).requires_grad_(False)
         self.train()
@@ -102,7 +109,9 @@ class EmotionModel(nn.Module):
             ModelError: none of the modalities that the model reads is there.
         """
         evidence = self.evidence(batch)
-        if self.fused:
+        if self.config.fusion is not None:
+            if self.training and self.config.fusion.modality_dropout:
+                evidence = drop_modalities(evidence, self.config.fusion.modality_dropout)
             return self.fusion(evidence)
         return evidence[self.branches[0]].logits_BC
 

@@ -85,6 +85,8 @@ class SpeechBranch(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, classes)
         self.width = config.hidden
+        self.states_width = encoder.config.hidden_size
+        self.gives_states = False  # they keep all layers in memory for the weights' gradients
 
     def train(self, mode: bool = True) -> SpeechBranch:
         """As in torch, except that an encoder that learns nothing stays in evaluation mode."""
@@ -107,7 +109,11 @@ class SpeechBranch(nn.Module):
         weights_L = torch.softmax(self.layer_weights, dim=0)
         pooled_BD = torch.einsum("l,lbd->bd", weights_L, means_LBD)
         vector_BD = self.dropout(F.leaky_relu(self.hidden(pooled_BD), SLOPE))
-        return Evidence(self.head(vector_BD), vector_BD, present_B)
+        evidence = Evidence(self.head(vector_BD), vector_BD, present_B)
+        if not self.gives_states:
+            return evidence
+        states_BTD = torch.einsum("l,lbtd->btd", weights_L, torch.stack(layers_LBTD))
+        return evidence._replace(states_BTD=states_BTD, mask_BT=mask_BT & present_B[:, None])
 
     def listen(self, audio_BS: Tensor, mask_BS: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """The states of each layer, float [B, T, D], its input first; bool [B, T], valid frames.

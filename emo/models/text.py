@@ -56,6 +56,7 @@ class TextBranch(nn.Module):
         self.padding = _padding(encoder)
         self.longest = _longest(encoder)
         self.width: int = encoder.config.hidden_size
+        self.states_width = self.width
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.width, classes)
 
@@ -85,7 +86,7 @@ class TextBranch(nn.Module):
             vector_BD = (states_BLD * weight_BL1).sum(dim=1) / weight_BL1.sum(dim=1)
         vector_BD = vector_BD * present_B.unsqueeze(-1).to(vector_BD.dtype)
         vector_BD = self.dropout(vector_BD)
-        return Evidence(self.head(vector_BD), vector_BD, present_B)
+        return Evidence(self.head(vector_BD), vector_BD, present_B, states_BLD, mask_BL)
 
     def describe(self) -> dict[str, Any]:
         """The encoder's architecture as plain JSON."""

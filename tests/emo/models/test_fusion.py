@@ -4,14 +4,16 @@ import pytest
 import torch
 
 from emo.models.branch import Evidence
-from emo.models.config import GatedFusionConfig, PaperFusionConfig
-from emo.models.fusion import FUSIONS, build_fusion
+from emo.models.config import CrossAttentionConfig, GatedFusionConfig, PaperFusionConfig
+from emo.models.fusion import FUSIONS, CrossAttention, build_fusion, drop_modalities
 
 WIDTHS = {"text": 6, "audio": 4}
 CONFIGS = {
     "paper": PaperFusionConfig(),
     "gated": GatedFusionConfig(kind="gated", hidden=8, dropout=0.0),
+    "cross_attention": CrossAttentionConfig(kind="cross_attention", hidden=8, heads=2, dropout=0.0),
 }
+PLACES = {"text": 5, "audio": 7}  # tokens and frames of the longest row
 
 
 def evidence(rows=3, seed=0, dtype=torch.float32, **present):
@@ -22,8 +24,23 @@ def evidence(rows=3, seed=0, dtype=torch.float32, **present):
         flags = torch.tensor(present.get(name, [True] * rows))
         logits = torch.randn(rows, 5, generator=generator).to(dtype)
         vector = torch.randn(rows, width, generator=generator).to(dtype)
-        result[name] = Evidence(logits.requires_grad_(), vector.requires_grad_(), flags)
+        states = torch.randn(rows, PLACES[name], width, generator=generator).to(dtype)
+        lengths = torch.randint(1, PLACES[name] + 1, (rows,), generator=generator) * flags
+        result[name] = Evidence(
+            logits.requires_grad_(),
+            vector.requires_grad_(),
+            flags,
+            states.requires_grad_(),
+            torch.arange(PLACES[name]) < lengths[:, None],
+        )
     return result
+
+
+def read_by(model, branch):
+    """The part of a branch's evidence that the fusion reads."""
+    return {"logits": branch.logits_BC, "vector": branch.vector_BD, "states": branch.states_BTD}[
+        model.reads
+    ]
 
 
 def fusion(kind, **changes):
@@ -70,6 +87,7 @@ def test_an_absent_modality_counts_for_nothing(kind):
     with torch.no_grad():
         other["audio"].logits_BC[1] = 7.0
         other["audio"].vector_BD[1] = 7.0
+        other["audio"].states_BTD[1] = 7.0
     torch.testing.assert_close(model(other), half)
 
 
@@ -81,8 +99,8 @@ def test_gradients_reach_the_branches_that_are_there_and_only_those(kind):
     assert logits.isfinite().all()
     logits.square().sum().backward()
     for name, rows in (("text", [True, True, False]), ("audio", [True, False, False])):
-        read = given[name].logits_BC if model.reads == "logits" else given[name].vector_BD
-        assert (read.grad.abs().sum(1) > 0).tolist() == rows
+        gradient = read_by(model, given[name]).grad
+        assert (gradient.abs().flatten(1).sum(1) > 0).tolist() == rows
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
@@ -112,7 +130,10 @@ def test_learns_bayes_rule(kind):
         posterior += likelihood.log()
         vector = torch.zeros(rows, width)
         vector.scatter_(1, (seen % width)[:, None], 1.0 + (seen >= width)[:, None].float())
-        given[name] = Evidence((likelihood + 1e-6).log(), vector, torch.ones(rows) > 0)
+        there = torch.ones(rows) > 0
+        states = torch.stack((torch.zeros_like(vector), vector), dim=1)  # at the second place
+        mask = torch.ones(rows, 2) > 0
+        given[name] = Evidence((likelihood + 1e-6).log(), vector, there, states, mask)
     ceiling = (posterior.argmax(1) == truth).float().mean().item()
     assert ceiling > 0.78
 
@@ -125,3 +146,77 @@ def test_learns_bayes_rule(kind):
         optimizer.step()
     reached = (model(given).argmax(1) == truth).float().mean().item()
     assert reached > ceiling - 0.015
+
+
+def test_cross_attention_does_not_see_the_padding():
+    model, given = fusion("cross_attention"), evidence()
+    expected = model(given)
+    longer = {}
+    for name, branch in given.items():
+        states = branch.states_BTD.detach().masked_fill(~branch.mask_BT.unsqueeze(-1), 9.0)
+        longer[name] = branch._replace(
+            states_BTD=torch.nn.functional.pad(states, (0, 0, 0, 4), value=-3.0),
+            mask_BT=torch.nn.functional.pad(branch.mask_BT, (0, 4)),
+        )
+    torch.testing.assert_close(model(longer), expected)
+
+
+def test_cross_attention_by_hand():
+    """One head: softmax of scaled products over what the mask leaves, through the last layer."""
+    layer = CrossAttention(4, 1, 0.0)
+    x, other = torch.randn(1, 3, 4), torch.randn(1, 5, 4)
+    mask = torch.tensor([[True, True, True, False, False]])
+    scores = layer.query(x)[0] @ layer.key(other)[0, :3].T / 2
+    expected = layer.out(scores.softmax(-1) @ layer.value(other)[0, :3])
+    torch.testing.assert_close(layer(x, other, mask)[0], expected)
+    assert not layer(x, other, mask & False).any()
+
+
+def test_cross_attention_puts_tokens_and_frames_together():
+    """Only which token meets which frame tells the class: neither modality alone says anything."""
+    generator = torch.Generator().manual_seed(0)
+    rows = 1500
+    word, tone = torch.randint(0, 2, (2, rows), generator=generator)
+    label = word ^ tone
+    given = {}
+    for (name, width), seen in zip(WIDTHS.items(), (word, tone), strict=True):
+        states = 0.3 * torch.randn(rows, PLACES[name], width, generator=generator)
+        place = torch.randint(0, PLACES[name], (rows,), generator=generator)
+        states[torch.arange(rows), place, seen] += 3.0
+        there = torch.ones(rows) > 0
+        mask = torch.ones(rows, PLACES[name]) > 0
+        given[name] = Evidence(torch.zeros(rows, 5), states[:, 0], there, states, mask)
+    model = fusion("cross_attention", hidden=16)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    train, test = slice(0, 1200), slice(1200, rows)
+
+    def some(part):
+        return {
+            name: Evidence(*(value[part] for value in branch)) for name, branch in given.items()
+        }
+
+    for _ in range(150):
+        loss = torch.nn.functional.cross_entropy(model(some(train)), label[train])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (model(some(test)).argmax(1) == label[test]).float().mean() > 0.95
+
+
+def test_modality_dropout_takes_one_of_two_never_both():
+    given = evidence(rows=6000, text=[True] * 5000 + [False] * 1000)
+    torch.manual_seed(3)
+    dropped = drop_modalities(given, 0.4)
+    lost = {n: given[n].present_B & ~dropped[n].present_B for n in given}
+    assert not (lost["text"] & lost["audio"]).any()
+    for flags in lost.values():
+        assert not flags[5000:].any()  # what has one modality keeps it
+        assert abs(flags[:5000].float().mean().item() - 0.2) < 0.02
+    for name, branch in dropped.items():
+        assert torch.equal(branch.mask_BT.any(1), branch.present_B)
+        assert torch.equal(branch.logits_BC, given[name].logits_BC)
+    torch.manual_seed(3)
+    again = drop_modalities(given, 0.4)
+    assert torch.equal(again["text"].present_B, dropped["text"].present_B)
+    alone = {"text": given["text"]}
+    assert torch.equal(drop_modalities(alone, 0.9)["text"].present_B, given["text"].present_B)

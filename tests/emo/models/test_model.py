@@ -20,7 +20,12 @@ KINDS = {
     "audio": {"audio": AUDIO},
     "paper": {"text": TEXT, "audio": AUDIO, "fusion": {"kind": "paper"}},
     "gated": {"text": TEXT, "audio": AUDIO, "fusion": {"kind": "gated", "hidden": 8}},
-}
+    "cross_attention": {
+        "text": TEXT, "audio": AUDIO, "fusion": {"kind": "cross_attention", "hidden": 8, "heads": 2}
+    },
+}  # fmt: skip
+FUSED = ("paper", "gated", "cross_attention")
+MASKS = ("audio_mask", "token_mask")
 
 
 def model(kind, seed=0, **changes):
@@ -66,7 +71,7 @@ def test_needs():
     assert model("paper").needs == text | audio
 
 
-@pytest.mark.parametrize("kind", ["paper", "gated"])
+@pytest.mark.parametrize("kind", FUSED)
 def test_a_missing_modality_equals_one_that_is_masked(kind, batch):
     built = model(kind).eval()
     for name, keys in (
@@ -79,6 +84,28 @@ def test_a_missing_modality_equals_one_that_is_masked(kind, batch):
         assert built(without).isfinite().all(), name
     with pytest.raises(ModelError, match="reads text and audio"):
         built({"label": torch.zeros(4)})
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_modality_dropout_acts_in_training_alone(kind, batch):
+    """Every row then says what it would with both, with the text alone, or with the audio alone."""
+    fusion = KINDS[kind]["fusion"] | {"modality_dropout": 0.6, "dropout": 0.0}
+    if kind == "paper":
+        del fusion["dropout"]
+    built = model(kind, fusion=fusion, freeze=["text", "audio"]).train()
+    possible = [built.eval()(batch)] + [
+        built(batch | {mask: torch.zeros_like(batch[mask])}) for mask in MASKS
+    ]
+    assert torch.equal(built(batch), possible[0])
+    built.train()
+    seen = set()
+    for _ in range(20):
+        logits = built(batch)
+        for row in range(4):
+            near = [torch.allclose(logits[row], one[row], atol=1e-5) for one in possible]
+            assert any(near)
+            seen.add(near.index(True))
+    assert seen == {0, 1, 2}
 
 
 def test_a_single_branch_without_its_input_is_an_error(batch):
@@ -174,7 +201,16 @@ def test_half_precision(kind, batch):
         ({"audio": AUDIO, "fusion": {"kind": "paper"}}, "fusion needs both"),
         ({"audio": AUDIO, "freeze": ["text"]}, "the model has only audio"),
         ({"audio": AUDIO, "freeze": ["audio"]}, "leaves nothing to train"),
-        (KINDS["paper"] | {"fusion": {"kind": "concat"}}, "'paper', 'gated'"),
+        (KINDS["paper"] | {"fusion": {"kind": "concat"}}, "'paper', 'gated', 'cross_attention'"),
+        (
+            KINDS["cross_attention"] | {"fusion": {"kind": "cross_attention", "heads": 5}},
+            "multiple",
+        ),
+        (
+            KINDS["cross_attention"] | {"audio": {"kind": "dnn_elm"}, "freeze": ["audio"]},
+            "no frames",
+        ),
+        (KINDS["paper"] | {"fusion": {"kind": "paper", "modality_dropout": 1.0}}, "less than 1"),
         (KINDS["paper"] | {"fusion": {"kind": "paper", "scal": 1}}, "did you mean 'scale'"),
     ],
 )

@@ -145,6 +145,34 @@ def test_a_frozen_encoder_says_the_same_in_training(speech_checkpoints, name, cl
     assert not torch.equal(tuned(*clips).logits_BC, quiet)  # its own dropout
 
 
+@pytest.mark.parametrize("name", ["wav2vec2", "wavlm-large"])
+@pytest.mark.parametrize("tune", ["nothing", "everything"])
+def test_tokens_attend_to_its_frames(speech_checkpoints, name, tune, clips):
+    """In a fusion by cross-attention: padding changes nothing, every weight that learns is used."""
+    audio = SpeechEncoderConfig(
+        kind="speech_encoder", encoder=str(speech_checkpoints[name]), tune=tune
+    )
+    sizes = {"hidden": 16, "layers": 1, "heads": 2, "intermediate": 16, "positions": 20}
+    raw = {"text": {"build": sizes}, "audio": audio.model_dump(),
+           "fusion": {"kind": "cross_attention", "hidden": 8, "heads": 2}}  # fmt: skip
+    torch.manual_seed(0)
+    model = EmotionModel(parse(ModelConfig, raw, "test"), classes=5, features=0, vocabulary=60)
+    waves, mask = clips
+    batch = {"audio": waves, "audio_mask": mask, "tokens": torch.randint(5, 60, (4, 6)),
+             "token_mask": torch.ones(4, 6) > 0}  # fmt: skip
+    model(batch).square().sum().backward()
+    learning = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert {n for n, p in model.named_parameters() if p.grad is not None} == learning
+    assert "audio.layer_weights" in learning
+    assert "audio.hidden.weight" not in learning
+    model.eval()
+    longer = batch | {
+        "audio": nn.functional.pad(waves, (0, 500), value=3.0),
+        "audio_mask": nn.functional.pad(mask, (0, 500)),
+    }
+    torch.testing.assert_close(model(longer), model(batch), rtol=0, atol=1e-5)
+
+
 def test_the_layer_weights_choose_layers(speech_checkpoints, clips):
     waves, mask = clips
     model = loaded(speech_checkpoints["hubert"])
