@@ -18,7 +18,7 @@ import statistics as numbers
 import tempfile
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from multiprocessing import active_children
@@ -45,7 +45,7 @@ from shards.sidecar import shard_name
 from shards.write import write_shard
 
 BATCH = 32
-LIMIT = "pread + CRC32 alone (the limit)"
+LIMIT = "pread + CRC32 (the limit)"
 BUFFER = 1000  # samples in webdataset's shuffle buffer, its documentation's example
 MELS, TOKENS = 64, 24
 MEMBERS = ("logmel", "tokens")
@@ -170,15 +170,27 @@ class Limit:
             yield one
 
 
-def measure(batches: Iterable[Batch], expected: int, repeat: int) -> float:
-    """Samples a second, the median of `repeat` epochs after one to warm up."""
-    rates = []
+def measure(make: Callable[[], Iterable[Batch]], expected: int, repeat: int) -> tuple[float, float]:
+    """Samples a second, the median of `repeat` epochs after one to warm up; CPU µs a sample.
+
+    The processor's time is that of all processes: it tells of the cost even on a busy machine.
+    """
+    rates, used = [], cpu_seconds()
+    batches = make()
     for _ in range(repeat + 1):
         began = time.perf_counter()
         count = sum(len(batch["audio"]) for batch in batches)
         rates.append(count / (time.perf_counter() - began))
         assert count == expected, f"{count} samples, not {expected}"
-    return numbers.median(rates[1:])
+    del batches  # ends the workers
+    used = cpu_seconds() - used
+    return numbers.median(rates[1:]), 1e6 * used / (expected * (repeat + 1))
+
+
+def cpu_seconds() -> float:
+    """Used so far by this process and by all of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def first_batch(folder: Path, start: float) -> float:
@@ -192,20 +204,22 @@ def first_batch(folder: Path, start: float) -> float:
 
 
 def memory(folder: Path, epochs: int) -> list[list[float]]:
-    """MB of each of two workers at the end of each epoch: what it holds for itself alone."""
+    """MB of each of two workers towards the end of each epoch: what is its own, not shared."""
     ours = Ours(folder, 2, epochs)
     before, found = set(active_children()), []
     for _ in range(epochs):
         for number, _ in enumerate(ours):
             if number == ours.steps - 10:  # the last epoch's end ends the workers
                 workers = set(active_children()) - before
-                found.append([_anonymous(worker.pid) for worker in workers])
+                found.append([_private(worker.pid) for worker in workers])
     return found
 
 
-def _anonymous(pid: int | None) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) / 1000
+def _private(pid: int | None) -> float:
+    kilobytes = re.findall(
+        r"Private_\w+:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text()
+    )
+    return sum(map(int, kilobytes)) / 1000
 
 
 def main() -> None:
@@ -231,22 +245,24 @@ def main() -> None:
             "ours, 2 workers": lambda: Ours(folder, 2, options.repeat + 1),
             "webdataset, 2 workers": lambda: stream(folder, 2),
         }
-        rates = {name: measure(make(), count, options.repeat) for name, make in makers.items()}
+        found = {name: measure(make, count, options.repeat) for name, make in makers.items()}
         starts = {start: first_batch(folder, start) for start in (0.0, 0.5, 0.95)}
         held = memory(folder, options.epochs)
     table = Table(title=f"{count} samples of {size / 1000:.1f} kB, batches of {BATCH}, page cache")
-    for head in ("reader", "samples/s", "MB/s", "times webdataset", "share of the limit"):
+    heads = ("reader", "samples/s", "MB/s", "times webdataset", "share of limit", "CPU µs/sample")
+    for head in heads:
         table.add_column(head, justify="left" if head == "reader" else "right")
-    bare = rates[LIMIT]
-    for name, rate in rates.items():
+    bare, _ = found[LIMIT]
+    for name, (rate, cpu) in found.items():
         kind = "2 workers" if "2 workers" in name else "one process"
-        times = rate / rates[f"webdataset, {kind}"]
+        times = rate / found[f"webdataset, {kind}"][0]
         table.add_row(
             name,
             f"{rate:,.0f}",
             f"{rate * size / 1e6:,.0f}",
             f"{times:.2f}",
             f"{rate / bare:.2f}",
+            f"{cpu:.0f}",
         )
     console = Console(width=100)
     console.print(table)

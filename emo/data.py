@@ -182,7 +182,7 @@ class Samples:
         }
         if self.audio:
             bins = (len(self.statistics.mean),) if self.statistics else ()
-            batch["audio"] = np.zeros((size, frames, *bins), DTYPES[self.audio])
+            batch["audio"] = np.empty((size, frames, *bins), DTYPES[self.audio])
         if self.text:
             batch["tokens"] = np.full((size, tokens), self.pad_token, np.int64)
         sizes = np.zeros((2, size, 1), np.int64)  # frames, tokens
@@ -205,6 +205,8 @@ class Samples:
                 batch["tokens"][place, : len(ids)] = ids
                 sizes[1, place] = len(ids)
         if self.audio:
+            for x, count in zip(batch["audio"], sizes[0, :, 0].tolist(), strict=True):
+                x[count:] = 0
             batch["audio_mask"] = np.arange(frames) < sizes[0]
         if self.text:
             batch["token_mask"] = np.arange(tokens) < sizes[1]

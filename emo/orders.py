@@ -96,7 +96,7 @@ def bucketed(
     # Non-negative float32 bit patterns sort as their values do: length and position in one key.
     keys[:] = blurred.view(np.uint32)
     keys <<= np.uint64(32)
-    keys |= np.arange(units, dtype=np.uint64)
+    _add_positions(keys)
     width = pool * global_batch
     keys[: (pools - 1) * width].reshape(pools - 1, width).sort(axis=1)
     last = keys[(pools - 1) * width :]
@@ -123,20 +123,25 @@ def balanced(bits: np.random.PCG64, labels: np.ndarray) -> np.ndarray:
     units = len(labels)
     mixed = shuffled(bits, units)
     drawn = labels[mixed]
-    of_class = [mixed[drawn == c] for c in range(int(labels.max()) + 1)]
-    offsets = (bits.random_raw(len(of_class)) >> np.uint64(11)) * 2.0**-53
+    classes = int(labels.max()) + 1
+    offsets = (bits.random_raw(classes) >> np.uint64(11)) * 2.0**-53
     index_bits = np.uint64(max(units - 1, 1).bit_length())
-    keys = np.arange(units, dtype=np.uint64)
+    by_class = np.empty_like(mixed)
+    keys = np.empty(units, np.uint64)
     stop = 0
-    for members, offset in zip(of_class, offsets, strict=True):
+    for c, offset in enumerate(offsets):
+        members = mixed[drawn == c]
         start, stop = stop, stop + len(members)
+        by_class[start:stop] = members
         place = np.arange(len(members), dtype=np.float64)
         place += offset
         place *= 2.0 ** int(63 - index_bits) / max(len(members), 1)
-        keys[start:stop] |= place.astype(np.uint64) << index_bits
+        keys[start:stop] = place
+    keys <<= index_bits
+    _add_positions(keys)
     keys.sort(kind="stable")  # a few sorted runs, which the stable sort merges in linear time
     keys &= (np.uint64(1) << index_bits) - np.uint64(1)
-    return np.concatenate(of_class)[keys.view(np.int64)]
+    return np.take(by_class, keys.view(np.int64), out=mixed, mode="clip")  # memory at hand
 
 
 def padding_share(batches: np.ndarray, lengths: np.ndarray) -> float:
@@ -163,7 +168,18 @@ def _shuffled_rows(bits: np.random.PCG64, rows: int, width: int) -> np.ndarray:
     index_bits = np.uint64(max(width - 1, 1).bit_length())
     keys = bits.random_raw(rows * width).reshape(rows, width)
     keys <<= index_bits
-    keys |= np.arange(width, dtype=np.uint64)
+    _add_positions(keys)
     keys.sort(axis=1)
     keys &= (np.uint64(1) << index_bits) - np.uint64(1)
     return keys.view(np.int64)
+
+
+def _add_positions(keys: np.ndarray) -> None:
+    """Each key's position in its row into its low bits, which are zero; uint64 [..., width].
+
+    By the piece: a second array as large as the keys would cost more in page faults than this does.
+    """
+    width, piece = keys.shape[-1], 1 << 16
+    for start in range(0, width, piece):
+        part = keys[..., start : start + piece]
+        part |= np.arange(start, start + part.shape[-1], dtype=np.uint64)

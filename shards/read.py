@@ -8,8 +8,8 @@ opens its own).
 from __future__ import annotations
 
 import io
+import math
 import os
-import struct
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -98,17 +98,16 @@ class ShardReader:
         if row < 0:  # the plan's mark for padding: never the last sample by accident
             raise IndexError(f"row {row}")
         shard, *numbers = self._rows[row].tolist()
+        offsets, sizes, sums = numbers[::3], numbers[1::3], numbers[2::3]
         wanted = [
-            (name, *numbers[3 * i : 3 * i + 3])
-            for i, name in enumerate(self.members)
-            if numbers[3 * i + 1]
+            member for member in zip(self.members, offsets, sizes, sums, strict=True) if member[2]
         ]
         if not wanted:
             return {}
         tar = self._open.get(shard) or self._open_tar(shard, row, wanted[0])
         first, last = wanted[0], wanted[-1]
         start, stop = first[1], last[1] + last[2]
-        together = stop - start <= sum(member[2] for member in wanted) + MAX_GAP
+        together = stop - start <= sum(sizes) + MAX_GAP
         result = {}
         try:
             if together:
@@ -192,22 +191,23 @@ def decode(data: memoryview) -> np.ndarray:
     Does what `numpy.load(..., allow_pickle=False)` does for format 1.0, but each distinct header is
     parsed once: parsing would cost several times the rest of a read.
     """
-    if len(data) < 10 or data[:8] != b"\x93NUMPY\x01\x00":
+    if len(data) < 10:
         raise ValueError("not a .npy member of format 1.0")
-    (length,) = struct.unpack_from("<H", data, 8)
-    dtype, shape, count = _parse_header(bytes(data[10 : 10 + length]))
-    if len(data) != 10 + length + count * dtype.itemsize:
+    start = 10 + data[8] + 256 * data[9]
+    dtype, shape, size = _parse_header(bytes(data[:start]))
+    if len(data) != start + size:
         raise ValueError(f"{len(data)} bytes do not hold {shape} of {dtype}")
-    return np.frombuffer(data, dtype, count, 10 + length).reshape(shape)
+    return np.ndarray(shape, dtype, data, start)
 
 
 @lru_cache(maxsize=8192)  # distinct shapes of speech number some thousands
-def _parse_header(text: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
-    """Dtype, shape and number of elements that a `.npy` header describes."""
-    stream = io.BytesIO(len(text).to_bytes(2, "little") + text)
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+def _parse_header(header: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
+    """Dtype, shape and number of bytes of the array that a `.npy` header describes."""
+    if header[:8] != b"\x93NUMPY\x01\x00":
+        raise ValueError("not a .npy member of format 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header[8:]))
     if dtype.hasobject:
         raise ValueError("an array of Python objects: shards never hold pickles")
     if fortran:
         raise ValueError("an array in Fortran order: shards are written in C order")
-    return dtype, shape, int(np.prod(shape, dtype=np.int64))
+    return dtype, shape, dtype.itemsize * math.prod(shape)

@@ -106,7 +106,7 @@ def test_workers_end_with_the_iteration() -> None:
 
 
 def memory(pid: int) -> int:
-    """Bytes that process `pid` holds for itself alone."""
+    """Bytes of ordinary memory that process `pid` has, without the slots."""
     fields = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
     )
