@@ -14,11 +14,12 @@ from torch import nn
 
 from emo import checkpoint, metrics, runfiles
 from emo.agreement import agreement
-from emo.config import ExperimentConfig
+from emo.config import Branch, ExperimentConfig
 from emo.data import EvaluationSteps, Samples, check_skipped
 from emo.experiment import Experiment
 from emo.loader import Loader
 from emo.losses import emotion_loss
+from emo.models.model import KEYS
 from emo.runtime import Runtime
 from emo.state import scatter_weights
 from emo.trackers import Tracker
@@ -26,6 +27,8 @@ from shards import atomic
 from shards.errors import UserError
 from shards.index import Dataset
 from shards.views import View
+
+ALONE: tuple[tuple[Branch, Branch], ...] = (("text", "audio"), ("audio", "text"))  # kept, lost
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,17 @@ def predict_part(
     samples: Samples,
     rows: np.ndarray,
     config: ExperimentConfig,
+    without: Branch | None = None,
 ) -> Predictions:
     """The model's class probabilities for `rows`; a collective, the result is on every rank.
+
+    `without` takes a modality away from all of them, which only a fusion can do with.
 
     Raises:
         StopRequested: a rank was asked to stop; nothing is lost but this evaluation.
         TooMuchDamage: more samples were skipped than `data.max_skipped` allows.
     """
-    seen, logits_NC, skipped = outputs_of(runtime, model, samples, rows, config)
+    seen, logits_NC, skipped = outputs_of(runtime, model, samples, rows, config, without)
     check_skipped(skipped, len(rows), config.data)
     logits = torch.from_numpy(logits_NC)
     target = torch.from_numpy(samples.targets[seen])
@@ -77,6 +83,7 @@ def outputs_of(
     samples: Samples,
     rows: np.ndarray,
     config: ExperimentConfig,
+    without: Branch | None = None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """What the model in evaluation mode gives for `rows`: a collective, the same on every rank.
 
@@ -113,6 +120,9 @@ def outputs_of(
         if stops:
             raise StopRequested("asked to stop while evaluating")
         inputs = samples.to_model(batch, runtime.device, runtime.dtype)
+        if without is not None:  # masked, not left out: under ZeRO-3 every child must be called
+            mask = KEYS[without][1]
+            inputs[mask] = torch.zeros_like(inputs[mask])
         table = model(inputs).double().cpu()
         state = torch.stack([batch["row"], batch["valid"], batch["skipped"]], 1)
         found.append(np.concatenate((state.double().numpy(), table.numpy()), 1))
@@ -167,6 +177,13 @@ def report(predictions: Predictions, view: View, dataset: Dataset) -> dict[str, 
     return full
 
 
+def report_alone(left: Predictions, both: Predictions, view: View) -> dict[str, Any]:
+    """Scores of a fusion where one modality is `left`, and what that costs against `both`."""
+    truth, said = left.labels, left.probabilities.argmax(1)
+    cost = metrics.paired_difference(truth, said, both.probabilities.argmax(1))
+    return scores(left, view) | {"wa_to_both": cost["difference"], "se": cost["se"]}
+
+
 def confusion_table(part: dict[str, Any]) -> str:
     """The confusion matrix of a part in `metrics.json` as Markdown, with each class' recall."""
     names = part["labels"]
@@ -219,8 +236,17 @@ def finish(
     parts: dict[str, Any] = {}
     for part, rows in (("val", experiment.view.val), ("test", experiment.view.test)):
         found = predict_part(runtime, model, experiment.samples, rows, config)
+        alone = {
+            kept: predict_part(runtime, model, experiment.samples, rows, config, without=lost)
+            for kept, lost in ALONE
+            if config.model.fusion is not None
+        }
         if runtime.main:
             parts[part] = report(found, experiment.view, experiment.dataset)
+            if alone:
+                parts[part]["alone"] = {
+                    kept: report_alone(left, found, experiment.view) for kept, left in alone.items()
+                }
             write_predictions(config.run, part, found, experiment.dataset, experiment.view)
     if runtime.main:
         summary = experiment.facts() | {"checkpoint": chosen.name, "parts": parts}
@@ -234,4 +260,10 @@ def finish(
             f"[{100 * low:.1f}, {100 * high:.1f}] UA {100 * test['ua']:.1f} weighted F1 "
             f"{100 * test['weighted_f1']:.1f} → {runfiles.metrics(config.run)}"
         )
+        for kept, lost in ALONE if "alone" in test else ():
+            left = test["alone"][kept]
+            tracker.say(
+                f"the same model without {lost}: WA {100 * left['wa']:.1f} "
+                f"({100 * left['wa_to_both']:+.1f} ± {100 * left['se']:.1f})"
+            )
     runtime.barrier()

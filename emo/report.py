@@ -173,6 +173,11 @@ def row_of(result: Result, best: Result, grouped: bool) -> dict[str, Any]:
     for name in ("wa", "ua", "weighted_f1"):
         row[name] = 100 * full[name]
         row[f"{name}_low"], row[f"{name}_high"] = (100 * x for x in interval[name])
+    for kept, left in result.facts["parts"][result.part].get("alone", {}).items():
+        row[f"{kept}_alone"] = 100 * left["wa"]
+        row[f"{kept}_alone_cost"], row[f"{kept}_alone_cost_se"] = (
+            100 * left[name] for name in ("wa_to_both", "se")
+        )
     against = {} if result is best else {"to_best": best.predicted}
     known = ceiling(result)
     if known is not None:
@@ -228,6 +233,8 @@ def words_of(results: list[Result], part: str) -> tuple[str, list[str]]:
         )
         + ".",
     ]
+    if any("alone" in result.facts["parts"][part] for result in results):
+        notes.append("Without audio, without text: the same fusion's WA where one is missing.")
     if grouped:
         notes.append("Besides the turn itself, ICON sees the past, bc-LSTM the whole dialogue.")
     title = f"{facts['protocol']} · {part} part, {len(labels)} turns · {facts['dataset']['folder']}"

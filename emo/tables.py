@@ -21,6 +21,12 @@ def _difference(name: str) -> Callable[[Row], str]:
     return lambda row: f"{row[name]:+.1f} ± {row[name + '_se']:.1f}" if name in row else ""
 
 
+def _alone(kept: str) -> Callable[[Row], str]:
+    """A fusion's WA where only one modality is there, and the difference to both."""
+    change, name = _difference(f"{kept}_alone_cost"), f"{kept}_alone"
+    return lambda row: f"{row[name]:.1f} ({change(row)})" if name in row else ""
+
+
 def _number(name: str, places: int) -> Callable[[Row], str]:
     return lambda row: f"{row[name]:.{places}f}" if row.get(name) is not None else ""
 
@@ -37,6 +43,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "to the best": _difference("to_best"),
     "ceiling %": _number("ceiling", 1),
     "to the ceiling": _difference("to_ceiling"),
+    "without audio %": _alone("text"),
+    "without text %": _alone("audio"),
     "paper %": _number("published", 1),
 }
 

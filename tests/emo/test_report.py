@@ -52,6 +52,43 @@ def test_runs_of_unlike_protocols_are_refused(trained_runs, tmp_path):
             check_alike([results[0], broken])
 
 
+def test_a_fusion_is_also_shown_without_either_modality(trained_runs, tiny_corpus, capsys):
+    """The numbers are those of predicting every test turn from one input."""
+    from emo.predict import Predictor
+
+    run = trained_runs["fusion"]
+    alone = json.loads(runfiles.metrics(run).read_text())["parts"]["test"]["alone"]
+    lines = read_predictions(run, "test")
+    texts = {
+        row["id"]: row["text"]
+        for row in map(json.loads, (tiny_corpus / "turns.jsonl").read_text().splitlines())
+    }
+    predictor = Predictor.from_run(run)
+    [row] = rows_of([load_result(run, "test")])
+    both = np.mean([max(p, key=p.get) == line["label"] for line in lines
+                    for p in [line["probabilities"]]])  # fmt: skip
+    for kept, given in (
+        ("text", lambda name: (None, texts[name])),
+        ("audio", lambda name: (tiny_corpus / f"{name}.wav", None)),
+    ):
+        said = [predictor.predict(*given(line["utterance"])) for line in lines]
+        right = np.mean(
+            [max(p, key=p.get) == line["label"] for p, line in zip(said, lines, strict=True)]
+        )
+        assert alone[kept]["wa"] == pytest.approx(right)
+        assert alone[kept]["wa_to_both"] == pytest.approx(right - both)
+        assert row[f"{kept}_alone"] == pytest.approx(100 * right)
+    assert alone["text"]["wa"] != alone["audio"]["wa"]
+    compare(list(trained_runs.values()), "test", markdown=None, csv=None)
+    shown = capsys.readouterr().out
+    assert "without" in shown
+    assert f"{100 * alone['text']['wa']:.1f} (" in shown
+    assert (
+        "alone"
+        not in json.loads(runfiles.metrics(trained_runs["text"]).read_text())["parts"]["test"]
+    )
+
+
 def test_an_unfinished_run_is_named(trained_runs, tmp_path):
     with pytest.raises(CompareError, match=r"nothing-here has no results"):
         compare([tmp_path / "nothing-here"], "test", markdown=None, csv=None)
