@@ -220,3 +220,47 @@ def test_modality_dropout_takes_one_of_two_never_both():
     assert torch.equal(again["text"].present_B, dropped["text"].present_B)
     alone = {"text": given["text"]}
     assert torch.equal(drop_modalities(alone, 0.9)["text"].present_B, given["text"].present_B)
+
+
+@pytest.mark.parametrize("kind", ["gated", "cross_attention"])
+def test_modality_dropout_makes_a_missing_modality_cost_no_more_than_it_must(kind):
+    """Two bits make four classes. Words tell the first bit surely and the second at 80 %, the voice
+    the other way round: both together are sure, each alone is worth 80 %. What the other one tells
+    surely, a fusion that always has both need not learn; with modality dropout it does."""
+    generator = torch.Generator().manual_seed(0)
+    rows = 3000
+    bits = torch.randint(0, 2, (2, rows), generator=generator)
+    label = 2 * bits[0] + bits[1]
+    given = {}
+    for number, name in enumerate(WIDTHS):
+        flipped = torch.rand(2, rows, generator=generator) < 0.2
+        flipped[number] = False
+        told = bits ^ flipped
+        vector = torch.zeros(rows, WIDTHS[name])
+        vector[:, :4] = torch.cat((told, 1 - told)).T.float()
+        there = torch.ones(rows) > 0
+        given[name] = Evidence(torch.zeros(rows, 5), vector, there, vector[:, None], there[:, None])
+    train, test = slice(0, 2000), slice(2000, rows)
+
+    def some(names, part):
+        return {name: Evidence(*(value[part] for value in given[name])) for name in names}
+
+    right = {}
+    for share in (0.0, 0.3):
+        model = fusion(kind, hidden=16)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        for _ in range(100):
+            evidence = drop_modalities(some(WIDTHS, train), share)
+            loss = torch.nn.functional.cross_entropy(model(evidence), label[train])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        for names in (tuple(WIDTHS), ("text",), ("audio",)):
+            said = model(some(names, test)).argmax(1)
+            right[share, names] = (said == label[test]).float().mean().item()
+    print(kind, right)
+    assert right[0.0, ("text", "audio")] > 0.99
+    assert right[0.3, ("text", "audio")] > 0.99
+    for name in WIDTHS:
+        assert abs(right[0.3, (name,)] - 0.8) < 0.04
+    assert min(right[0.0, (name,)] for name in WIDTHS) < 0.75
