@@ -141,6 +141,7 @@ class Experiment:
                        (("train", view.train), ("val", view.val), ("test", view.test))},
             "dataset": {"folder": str(self.dataset.folder), "hash": source_hash(self.dataset)},
             "context": self.context(),
+            "kinds": self.model.kinds() if isinstance(self.model, EmotionModel) else {},
             "seed": self.config.train.seed,
             "parameters": self.parameters,
             "code": code_version(),

@@ -21,7 +21,14 @@ SYSTEMS = {
     "bclstm": "bc-LSTM",
     "bilstm_null": "BiLSTM",
     "dnn_elm": "DNN-ELM",
+    "roberta": "RoBERTa",
+    "wav2vec2": "wav2vec 2.0",
+    "hubert": "HuBERT",
+    "wavlm": "WavLM",
+    "gated": "gated fusion",
+    "cross_attention": "cross-attention",
 }
+THE_PAPERS = {"text": "bert", "audio": "cnn", "fusion": "paper"}
 # The paper's Table 3, accuracy in %.
 PAPER = {
     ("ICON", "text"): 58.3,
@@ -65,11 +72,13 @@ class Result:
 
     @property
     def system(self) -> str:
-        """The system's name, as a column of the paper's Table 3."""
+        """The system's name, as a column of the paper's Table 3: the parts that are not its own."""
         context = self.facts.get("context")
         if context:
             return SYSTEMS[context["kind"]]
-        return SYSTEMS.get(self.facts.get("audio_kind") or "", "the paper's")
+        kinds = self.facts.get("kinds", {}).items()
+        other = [SYSTEMS.get(kind, kind) for part, kind in kinds if kind != THE_PAPERS[part]]
+        return " + ".join(other) or "the paper's"
 
     @property
     def sees(self) -> str:

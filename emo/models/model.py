@@ -175,6 +175,17 @@ class EmotionModel(nn.Module):
             )
         return model.eval()
 
+    def kinds(self) -> dict[str, str]:
+        """What each part is: an encoder's architecture, or the kind of its configuration."""
+        found = {}
+        for name in self.config.children():
+            part = self.get_submodule(name)
+            if isinstance(part, TextBranch | SpeechBranch):
+                found[name] = str(part.encoder.config.model_type)
+            else:
+                found[name] = getattr(self.config, name).kind
+        return found
+
     def describe(self) -> dict[str, Any]:
         """Plain JSON from which `rebuild` makes this model again, weights apart."""
         text, audio = (getattr(self, name, None) for name in ("text", "audio"))

@@ -89,6 +89,24 @@ def test_a_fusion_is_also_shown_without_either_modality(trained_runs, tiny_corpu
     )
 
 
+def test_systems_are_named_by_what_is_not_the_papers(trained_runs):
+    result = load_result(trained_runs["fusion"], "test")
+    assert result.facts["kinds"] == {"text": "bert", "audio": "cnn", "fusion": "paper"}
+    for kinds, name in (
+        ({}, "the paper's"),
+        ({"text": "roberta"}, "RoBERTa"),
+        ({"audio": "dnn_elm"}, "DNN-ELM"),
+        (
+            {"text": "bert", "audio": "wavlm", "fusion": "cross_attention"},
+            "WavLM + cross-attention",
+        ),
+    ):
+        changed = result.__class__(
+            **result.__dict__ | {"facts": result.facts | {"kinds": result.facts["kinds"] | kinds}}
+        )
+        assert changed.system == name
+
+
 def test_an_unfinished_run_is_named(trained_runs, tmp_path):
     with pytest.raises(CompareError, match=r"nothing-here has no results"):
         compare([tmp_path / "nothing-here"], "test", markdown=None, csv=None)

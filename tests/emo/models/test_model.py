@@ -65,6 +65,13 @@ def test_the_rows_of_a_batch_are_independent(kind, batch):
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-12)
 
 
+def test_kinds_name_the_parts(checkpoints):
+    assert model("gated").kinds() == {"text": "bert", "audio": "cnn", "fusion": "gated"}
+    assert model("text", text={"encoder": str(checkpoints["roberta"])}).kinds() == {
+        "text": "roberta"
+    }
+
+
 def test_needs():
     text, audio = {"tokens", "token_mask"}, {"audio", "audio_mask"}
     assert (model("text").needs, model("audio").needs) == (text, audio)
