@@ -210,19 +210,22 @@ def test_normalisation_follows_the_checkpoint_unless_told_otherwise(
         loaded(other)
 
 
-def test_old_names_of_weights_and_restricted_pickles_load(speech_checkpoints, tmp_path, clips):
-    """As facebook/wav2vec2-base is published: `weight_g` and `weight_v`, in pytorch_model.bin."""
+@pytest.mark.parametrize("name", BASE)
+def test_old_names_of_weights_and_restricted_pickles_load(
+    speech_checkpoints, name, tmp_path, clips
+):
+    """As the base models are published: `weight_g` and `weight_v`, in pytorch_model.bin."""
     folder = tmp_path / "old"
-    shutil.copytree(speech_checkpoints["wav2vec2"], folder)
+    shutil.copytree(speech_checkpoints[name], folder)
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    convolution = "wav2vec2.encoder.pos_conv_embed.conv"
+    convolution = ("wav2vec2." if name == "wav2vec2" else "") + "encoder.pos_conv_embed.conv"
     for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
         weights[f"{convolution}.{old}"] = weights.pop(
             f"{convolution}.parametrizations.weight.{new}"
         )
     torch.save(weights, folder / "pytorch_model.bin")
-    expected = loaded(speech_checkpoints["wav2vec2"])(*clips).logits_BC
+    expected = loaded(speech_checkpoints[name])(*clips).logits_BC
     assert torch.equal(loaded(folder)(*clips).logits_BC, expected)
 
 
