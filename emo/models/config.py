@@ -234,8 +234,8 @@ class _ContextConfig(Config):
 class BcLstmConfig(_ContextConfig):
     """bc-LSTM: both sides of the dialogue. Widths are a direction's; `dropout` acts behind LSTMs.
 
-    `speakers` adds to each turn who speaks (the dialogue's first speaker or not), which the
-    published model is not told.
+    `speakers` reads the dialogue once for each side, own turns apart from the others'; the
+    published model is not told who speaks.
     """
 
     kind: Literal["bclstm"] = "bclstm"

@@ -176,6 +176,19 @@ def test_bclstm_is_told_who_speaks_only_on_demand():
     assert not torch.allclose(told(batch), told(other))
 
 
+def test_bclstm_knows_sides_and_not_names():
+    """A turn is read from its own speaker's side: who is called first makes no difference."""
+    model = build("bclstm", speakers=True)
+    batch = dialogues((9, 9))
+    for name in WIDTHS:
+        batch[name][1] = batch[name][0]
+    batch["speaker"][1] = 7 - batch["speaker"][0]
+    first, second = scores(model, batch)
+    torch.testing.assert_close(first, second)
+    for turn in range(9):  # and both sides still hear everybody
+        assert all(moved_by(model, dialogues(), turn))
+
+
 def test_the_lstm_is_truly_bidirectional():
     """torch's own bidirectional LSTM on packed sequences is the reference."""
     torch.manual_seed(0)
