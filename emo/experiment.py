@@ -139,7 +139,8 @@ class Experiment:
             "label_codes": dict(zip(view.label_set.classes, view.label_set.codes, strict=True)),
             "counts": {p: len(r) for p, r in
                        (("train", view.train), ("val", view.val), ("test", view.test))},
-            "dataset": {"folder": str(self.dataset.folder), "hash": source_hash(self.dataset)},
+            "dataset": {"folder": str(self.dataset.folder), "hash": source_hash(self.dataset),
+                        "corpus": self.dataset.manifest.settings["corpus"].get("content")},
             "context": self.context(),
             "kinds": self.model.kinds() if isinstance(self.model, EmotionModel) else {},
             "seed": self.config.train.seed,

@@ -107,12 +107,15 @@ def load_result(run: Path, part: str) -> Result:
 
 
 def check_alike(results: list[Result]) -> None:
-    """Raises CompareError unless all runs predict the same turns under the same protocol."""
+    """Raises CompareError unless all runs predict the same turns under the same protocol.
+
+    Shards may differ (systems read other features), the corpus that they are of may not.
+    """
     first = results[0]
     for other in results[1:]:
         for what, a, b in (
             ("protocol", first.facts["protocol"], other.facts["protocol"]),
-            ("dataset", first.facts["dataset"]["hash"][:12], other.facts["dataset"]["hash"][:12]),
+            ("corpus", *(str(one.facts["dataset"]["corpus"])[:12] for one in (first, other))),
             ("classes", first.facts["classes"], other.facts["classes"]),
             ("parts", first.facts["view"][:12], other.facts["view"][:12]),
         ):
