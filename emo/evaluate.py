@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from emo import checkpoint, metrics, runfiles
 from emo.agreement import agreement
+from emo.calibration import at_temperature, fit_temperature
 from emo.config import Branch, ExperimentConfig
 from emo.data import EvaluationSteps, Samples, check_skipped
 from emo.experiment import Experiment
@@ -164,10 +165,18 @@ def recalls(predictions: Predictions, view: View) -> dict[str, float]:
     return {name: row["recall"] for name, row in full["classes"].items()}
 
 
-def report(predictions: Predictions, view: View, dataset: Dataset) -> dict[str, Any]:
-    """Everything about one part for `metrics.json`, intervals by 10,000 bootstrap resamples."""
+def report(
+    predictions: Predictions, view: View, dataset: Dataset, temperature: float
+) -> dict[str, Any]:
+    """Everything about one part for `metrics.json`, intervals by 10,000 bootstrap resamples.
+
+    `predictions` are at `temperature`; `ece_before` is the calibration error without it, and
+    `loss` the model's own, as in training's log.
+    """
     classes = view.label_set.classes
     full = metrics.evaluate(predictions.labels, predictions.probabilities, classes)
+    before = at_temperature(predictions.probabilities, 1 / temperature)
+    full["ece_before"] = metrics.expected_calibration_error(predictions.labels, before)
     predicted = predictions.probabilities.argmax(1)
     full["interval_95"] = metrics.bootstrap(predictions.labels, predicted, len(classes))
     full["loss"] = predictions.loss
@@ -229,11 +238,15 @@ def finish(
     model: nn.Module,
     tracker: Tracker,
 ) -> None:
-    """Evaluate the checkpoint that validation chose, on validation and test, and write it down."""
+    """Evaluate the checkpoint that validation chose, on validation and test, and write it down.
+
+    A temperature is fitted to validation first; all probabilities written are at it.
+    """
     folder = runfiles.checkpoints(config.run)
     chosen = folder / runtime.main_decides(lambda: checkpoint.best(folder).name)
     scatter_weights(runtime, model, checkpoint.read_weights(chosen))
     parts: dict[str, Any] = {}
+    temperature = 1.0
     for part, rows in (("val", experiment.view.val), ("test", experiment.view.test)):
         found = predict_part(runtime, model, experiment.samples, rows, config)
         alone = {
@@ -241,15 +254,20 @@ def finish(
             for kept, lost in ALONE
             if config.model.fusion is not None
         }
+        if part == "val":
+            temperature = fit_temperature(found.labels, found.probabilities)
         if runtime.main:
-            parts[part] = report(found, experiment.view, experiment.dataset)
+            found = replace(found, probabilities=at_temperature(found.probabilities, temperature))
+            parts[part] = report(found, experiment.view, experiment.dataset, temperature)
             if alone:
                 parts[part]["alone"] = {
                     kept: report_alone(left, found, experiment.view) for kept, left in alone.items()
                 }
             write_predictions(config.run, part, found, experiment.dataset, experiment.view)
     if runtime.main:
-        summary = experiment.facts() | {"checkpoint": chosen.name, "parts": parts}
+        summary = experiment.facts() | {
+            "checkpoint": chosen.name, "temperature": temperature, "parts": parts,
+        }  # fmt: skip
         atomic.write(runfiles.metrics(config.run), (json.dumps(summary, indent=1) + "\n").encode())
         test = parts["test"]
         low, high = test["interval_95"]["wa"]

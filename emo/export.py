@@ -1,9 +1,9 @@
 """`emo export`: a trained run as one folder that loads without the run and without the shards.
 
 The folder holds `model.safetensors` (full fp32 weights), `config.json` (architecture, labels,
-feature settings, statistics), `tokenizer/` where the model reads text, and `README.md`, the model
-card. `EmotionModel.from_pretrained(folder)` gives the bare module, `Predictor.from_export(folder)`
-the way from a recording to probabilities.
+feature settings, statistics, temperature), `tokenizer/` where the model reads text, and
+`README.md`, the model card. `EmotionModel.from_pretrained(folder)` gives the bare module,
+`Predictor.from_export(folder)` the way from a recording to probabilities.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def export(run: Path, folder: Path) -> None:
         "format": 1,
         "classes": facts["classes"],
         "recipe": facts["recipe"],
+        "temperature": results["temperature"],
         "protocol": facts["protocol"],
         "dataset_hash": facts["dataset"]["hash"],
         "code": facts["code"],
@@ -94,7 +95,8 @@ def card(facts: dict[str, Any], results: dict[str, Any]) -> str:
     return f"""# {facts["name"]}
 
 Speech emotion recognition from {inputs}: {", ".join(facts["classes"])}.
-{facts["parameters"]:,} trained parameters.
+{facts["parameters"]:,} trained parameters. Probabilities are at temperature
+{results["temperature"]:.2f}, fitted on validation (`Predictor` uses it).
 
 | part | utterances | WA % [95 %] | UA % | weighted F1 % | ECE % |
 |---|---|---|---|---|---|

@@ -34,6 +34,7 @@ class Predictor:
     Args:
         recipe: as `emo.experiment.recipe` wrote it.
         tokenizer: a tokenizer folder; only read by models with text.
+        temperature: what scores are divided by; 1 where none has been fitted.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Predictor:
         classes: list[str],
         recipe: dict[str, Any],
         tokenizer: Path,
+        temperature: float,
     ) -> None:
         if isinstance(model, ContextModel):
             raise CannotPredict(
@@ -49,6 +51,7 @@ class Predictor:
                 "run of one of its branches"
             )
         self.model, self.classes, self.recipe = model.eval(), classes, recipe
+        self.temperature = temperature
         self.audio_config = self.extract = self.statistics = self.tokens = None
         if "audio" in model.branches:
             self.audio_config = parse(AudioConfig, recipe["audio"], "the run's audio settings")
@@ -61,7 +64,10 @@ class Predictor:
 
     @classmethod
     def from_run(cls, run: Path) -> Predictor:
-        """The best checkpoint of a run folder; the shards need not be there any more."""
+        """The best checkpoint of a run folder; the shards need not be there any more.
+
+        Before training has ended there is no temperature yet: the scores are as they are.
+        """
         path = run / runfiles.RECORD
         if not path.is_file():
             raise RunError(f"{run} is no run folder: it has no {runfiles.RECORD}")
@@ -69,7 +75,10 @@ class Predictor:
         model = rebuild(facts["recipe"]["description"])
         best = checkpoint.best(runfiles.checkpoints(run))
         model.load_state_dict(checkpoint.read_weights(best))
-        return cls(model, facts["classes"], facts["recipe"], run / runfiles.TOKENIZER)
+        results = runfiles.metrics(run)
+        temperature = json.loads(results.read_text())["temperature"] if results.is_file() else 1.0
+        folder = run / runfiles.TOKENIZER
+        return cls(model, facts["classes"], facts["recipe"], folder, temperature)
 
     @classmethod
     def from_export(cls, folder: Path) -> Predictor:
@@ -77,7 +86,8 @@ class Predictor:
         folder = Path(folder)
         model = EmotionModel.from_pretrained(folder)
         config = json.loads((folder / EXPORT_CONFIG).read_text())
-        return cls(model, config["classes"], config["recipe"], folder / runfiles.TOKENIZER)
+        tokenizer = folder / runfiles.TOKENIZER
+        return cls(model, config["classes"], config["recipe"], tokenizer, config["temperature"])
 
     @torch.no_grad()
     def predict(self, sound: Path | None, words: str | None) -> dict[str, float]:
@@ -98,7 +108,7 @@ class Predictor:
             raise CannotPredict(
                 f"this model reads {' and '.join(self.model.branches)} only: give that as input"
             )
-        probabilities = torch.softmax(self.model(batch).double(), -1)[0]
+        probabilities = torch.softmax(self.model(batch).double() / self.temperature, -1)[0]
         return dict(zip(self.classes, probabilities.tolist(), strict=True))
 
     def _audio(self, sound: Path) -> dict[str, Tensor]:

@@ -179,6 +179,7 @@ def row_of(result: Result, best: Result, grouped: bool) -> dict[str, Any]:
         "sees": result.sees,
         "reads": " + ".join(result.reads),
         "n": full["n"],
+        "ece_before": 100 * result.facts["parts"][result.part]["ece_before"],
         "ece": 100 * full["ece"],
         "js": result.facts["parts"][result.part]["agreement"]["jensen_shannon"],
     }

@@ -38,7 +38,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "WA %": _with_interval("wa"),
     "UA %": _with_interval("ua"),
     "weighted F1 %": _with_interval("weighted_f1"),
-    "ECE %": _number("ece", 1),
+    "ECE %": lambda row: f"{row['ece_before']:.1f} → {row['ece']:.1f}",
     "JS bits": _number("js", 3),
     "to the best": _difference("to_best"),
     "ceiling %": _number("ceiling", 1),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from emo.calibration import at_temperature
 from emo.config import ExperimentConfig
 from emo.data import LeftOut
 from emo.experiment import view_of
@@ -91,12 +92,15 @@ def test_vectors_are_what_the_last_layer_sees(written, runs):
 
 
 def test_scores_are_those_that_evaluation_wrote(written, runs):
+    """Those without the temperature that evaluation gives them."""
+    temperature = json.loads((runs["audio"] / "metrics.json").read_text())["temperature"]
     dataset = open_dataset(written)
     row_of = {name: row for row, name in enumerate(dataset.column("utterance"))}
     reader = ShardReader(dataset, ["audio_scores"])
     for line in (runs["audio"] / "predictions-test.jsonl").read_text().splitlines():
         said = json.loads(line)
-        found = np.exp(reader.read(row_of[said["utterance"]])["audio_scores"])
+        scores = reader.read(row_of[said["utterance"]])["audio_scores"]
+        found = at_temperature(np.exp(scores), temperature)
         np.testing.assert_allclose(found, list(said["probabilities"].values()), atol=1e-6)
 
 
