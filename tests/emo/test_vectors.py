@@ -178,3 +178,15 @@ def test_a_context_model_has_no_vectors_to_give(written, tmp_path):
     assert train(config.model_copy(update={"data": data})) == "done"
     with pytest.raises(VectorsError, match="is a context model"):
         write_vectors([config.run], tmp_path / "new")
+
+
+def test_a_fusion_of_tokens_and_frames_has_no_trained_vectors(tiny, make_settings, tmp_path):
+    """Its gradients pass the branches' last layers by: what these say would be noise."""
+    branches = make_settings(tiny, tmp_path)["model"]
+    model = branches | {"fusion": {"kind": "cross_attention", "hidden": 8, "heads": 2}}
+    changes = {"data__view": VIEW, "train__epochs": 1}
+    settings = make_settings(tiny, tmp_path / "run", model=model, **changes)
+    assert train(parse(ExperimentConfig, settings, "a test")) == "done"
+    with pytest.raises(VectorsError, match="fuses tokens and frames"):
+        write_vectors([tmp_path / "run"], tmp_path / "vectors")
+    assert not (tmp_path / "vectors").exists()
