@@ -121,7 +121,10 @@ def results(tmp_path_factory: pytest.TempPathFactory, tiny: Path, make_settings:
             job("fp64-2", **fp64),
             job("gradient-2", **whole),
             job("long-2", **long),
-            job("bf16-2", runtime={"precision": "bf16"}),
+            *(
+                job(f"bf16-{strategy}-2", strategy, runtime={"precision": "bf16"})
+                for strategy in ("cpu", "zero2", "fsdp")
+            ),
             job("accumulated-2", train__accumulation=3),
             job("frozen-zero1-2", "zero1", **frozen),
             job("frozen-zero3-2", "zero3", **frozen),
@@ -135,6 +138,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, tiny: Path, make_settings:
         1,
         [
             job("cpu-1"),
+            job("fsdp-1", "fsdp"),
             job("adamw-1", optim__name="adamw"),
             job("fp64-1", **fp64),
             job("gradient-1", **whole),
