@@ -31,6 +31,9 @@ LONGEST = 4096  # frames; 47 s at the usual hop, where nothing else is said
 LONGEST_WAVE = 800_000  # samples; 50 s at 16 kHz
 
 
+MOST_LINES = 200_000  # lines kept in memory, under a kilobyte each
+
+
 class LeftOut(Config):
     """Cross-fitting: training dialogues `fold`, `fold` + `folds`, ... are not trained on."""
 
@@ -146,6 +149,7 @@ class Samples:
         self.labels, self.targets = labels, targets
         self.statistics, self.config = statistics, config
         self.pad_token = pad_token
+        self._lines: dict[int, dict[str, np.ndarray]] = {}
 
     def units(self, rows: np.ndarray) -> np.ndarray:
         """What plans count, for `rows`: here rows, dialogues in `emo.dialogues`."""
@@ -190,7 +194,7 @@ class Samples:
             if row < 0:
                 continue
             try:
-                arrays = self.reader.read(row)
+                arrays = self._read(row)
             except DamagedSample:
                 if self.config.damage == "error":
                     raise
@@ -211,6 +215,17 @@ class Samples:
         if self.text:
             batch["token_mask"] = np.arange(tokens) < sizes[1]
         return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def _read(self, row: int) -> dict[str, np.ndarray]:
+        """The members of `row`; those of a text model, a few bytes, are read once and then kept."""
+        if self.audio:
+            return self.reader.read(row)
+        if row not in self._lines:
+            arrays = self.reader.read(row)
+            if len(self._lines) >= MOST_LINES:
+                return arrays
+            self._lines[row] = arrays
+        return self._lines[row]
 
     def to_model(
         self, batch: dict[str, Tensor], device: torch.device, dtype: torch.dtype
@@ -278,7 +293,7 @@ class TrainingSteps(Dataset):
         mine = rank_slices(rows, self.world, self.rank, self.accumulation)
         batches = [self.samples.batch(micro, frames, tokens) for micro in mine]
         for batch, units in zip(batches, mine, strict=True):
-            batch["trace"] = torch.tensor(trace_of(units))
+            batch["trace"] = torch.from_numpy(np.array(trace_of(units)))
         return batches
 
 

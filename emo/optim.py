@@ -162,10 +162,8 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
     return groups
 
 
-def build_optimizer(
-    model: nn.Module, config: OptimConfig, fused: bool = False
-) -> torch.optim.Optimizer:
-    """torch's Adam or AdamW over `parameter_groups`; `fused` is for models on a GPU."""
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """torch's Adam or AdamW over `parameter_groups`, fused: one pass over the memory."""
     import torch
 
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
@@ -174,7 +172,7 @@ def build_optimizer(
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,
-        fused=fused or None,
+        fused=True,
     )
 
 

@@ -185,7 +185,7 @@ class Runtime:
     ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         """`model` and its optimizer, wrapped by the strategy. The loader is never prepared.
 
-        Under every strategy it is torch's Adam or AdamW over the same groups; only with the
+        Under every strategy it is torch's fused Adam or AdamW over the same groups; only with the
         optimizer on the CPU beside a GPU it is DeepSpeed's, in the same form.
         """
         if self.config.precision == "fp64":
@@ -194,10 +194,14 @@ class Runtime:
             if self.config.offload:
                 optimizer = _cpu_adam(model, config)
             else:
-                optimizer = build_optimizer(model, config, fused=self.device.type == "cuda")
+                optimizer = build_optimizer(model, config)
             if self.config.compile:
                 model.compile()  # in place: the names of the weights stay
             model, optimizer = self.accelerator.prepare(model, optimizer)
+        if not self.zero and self.accelerator.scaler is None:
+            # accelerate's wrapper looks for a package on the disk at each step; only ZeRO and
+            # fp16's loss scale need it.
+            optimizer = optimizer.optimizer
         return model, optimizer
 
     def accumulate(self, model: torch.nn.Module) -> AbstractContextManager[Any]:

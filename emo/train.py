@@ -110,6 +110,7 @@ def loop(
         tracker.say(f"{outcome} at step {progress.step}: saved, run again with resume=auto")
         return outcome
 
+    model.train()
     clock, loss = Clock(), math.nan
     for number in range(len(steps) + 1):
         if progress.data.epoch > progress.validated:  # an epoch has just ended, or had when saved
@@ -118,10 +119,10 @@ def loop(
             except StopRequested:
                 return stopped("preempted")
             save()
+            model.train()
             clock = Clock()
         if number == len(steps):
             break
-        model.train()
 
         waiting = time.monotonic()
         micro, error = fetch(batches)
