@@ -228,7 +228,9 @@ def main() -> None:
         os.environ["DS_ACCELERATOR"] = "cpu"
     # What every rank needs, once, before they are forked.
     import deepspeed  # noqa: F401
+    import torch._dynamo
     import torch.utils.tensorboard  # noqa: F401
+    from transformers import BertModel  # noqa: F401
 
     import emo.train  # noqa: F401
 
