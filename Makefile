@@ -33,7 +33,7 @@ check: venv
 	ruff check .
 	ruff format --check .
 	mypy
-	find launch slurm .ci -name '*.sh' -o -name '*.sbatch' -o -path .ci/run | xargs -r shellcheck -x
+	find launch slurm benchmarks .ci -name '*.sh' -o -name '*.sbatch' -o -path .ci/run | xargs -r shellcheck -x
 
 ## make torture every kill, damage and preemption there is (hours); figures go to benchmarks/results
 torture: venv
@@ -44,6 +44,10 @@ bench: venv
 	python benchmarks/preprocess.py
 	python benchmarks/planning.py
 	python benchmarks/reading.py
+	python benchmarks/strategies.py
+	python benchmarks/training.py
+	python benchmarks/gpu.py
+	benchmarks/scaling.sh
 
 ## make clean   removes what the demo made; keeps the environment
 clean:
