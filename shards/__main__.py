@@ -49,10 +49,11 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add("build", _build, "make the shards of a configuration", BUILD_HELP)
     one.add_argument("config", type=Path, metavar="CONFIG", help="YAML file, as in configs/shards")
-    one.add_argument("settings", nargs="*", metavar="key=value")
+    one.add_argument("settings", nargs="*", default=[], metavar="key=value")
     one = add("merge", _merge, "publish a dataset whose shards were made by array tasks")
     one.add_argument("config", type=Path, metavar="CONFIG")
-    one.add_argument("settings", nargs="*", metavar="key=value", help="tasks=N, and as for build")
+    more = "tasks=N, and as for build"
+    one.add_argument("settings", nargs="*", default=[], metavar="key=value", help=more)
     one = add("verify", _verify, "look for damage in a finished dataset")
     one.add_argument("folder", type=Path, metavar="FOLDER")
     one.add_argument("--deep", action="store_true", help="read every byte of every shard")

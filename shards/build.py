@@ -28,12 +28,12 @@ from shards.config import ShardConfig
 from shards.corpora import Corpus, read_corpus
 from shards.errors import UserError
 from shards.features import Extractor
-from shards.index import TOKENIZER, TRUTH, Manifest
+from shards.index import TRUTH, Manifest
 from shards.merge import check_rejected, merge
 from shards.progress import progress
 from shards.schema import Utterance
 from shards.sidecar import Rejection, Sidecar, sidecar_path
-from shards.vocabulary import draft_tokenizer
+from shards.vocabulary import commit_tokenizer, draft_tokenizer
 from shards.work import Job, committed, make_shard, start_worker
 
 QUEUE = 2  # shards handed out ahead for each worker
@@ -102,7 +102,7 @@ def _prepare(config: ShardConfig, corpus: Corpus) -> BuildFile:
         with draft_tokenizer(folder, config, corpus.utterances) as draft:
             found = buildfile.claim(folder, config, corpus.utterances)
             if draft is not None:
-                atomic.commit_folder(draft, folder / TOKENIZER)
+                commit_tokenizer(draft, folder)
     except BaseException:
         if not any(folder.iterdir()):
             folder.rmdir()

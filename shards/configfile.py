@@ -41,9 +41,12 @@ def load(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
     path = Path(path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except IsADirectoryError:
+        inside = f": did you mean {path / 'config.yaml'}?" * (path / "config.yaml").is_file()
+        raise ConfigError(f"{path} is a folder, not a configuration file{inside}") from None
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if raw is None:
         raw = {}

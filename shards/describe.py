@@ -50,7 +50,8 @@ def describe_sample(dataset: Dataset, key: str) -> str:
         found = pc.and_(pc.equal(table["utterance"], key), pc.equal(table["variant"], "clean"))
     rows = np.flatnonzero(found.to_numpy())
     if not len(rows):
-        near = [name for name in table["key"].to_pylist() if key in name][:3]
+        turn = key.split("__")[0]
+        near = [name for name in table["key"].to_pylist() if turn in name][:3]
         examples = ", ".join(near or table["key"].slice(0, 3).to_pylist())
         raise UserError(f"no sample {key!r} in {dataset.folder}; for example: {examples}")
     row = int(rows[0])

@@ -185,6 +185,8 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         content = json.loads(path.read_bytes())
+    except NotADirectoryError:
+        raise BadDataset(f"{folder} is a file: give the dataset's folder") from None
     except FileNotFoundError:
         state = (
             "its build has not finished: run `emo-shards build` again, or `emo-shards merge` after "

@@ -13,7 +13,7 @@ from typing import Any
 from shards import atomic
 from shards.config import ShardConfig
 from shards.errors import UserError
-from shards.index import TOKENIZER
+from shards.index import MANIFEST, TOKENIZER
 from shards.schema import Utterance
 
 FACTS = "facts.json"  # beside the tokenizer's files: what would else need loading it
@@ -23,7 +23,7 @@ FACTS = "facts.json"  # beside the tokenizer's files: what would else need loadi
 def draft_tokenizer(
     folder: Path, config: ShardConfig, utterances: Sequence[Utterance]
 ) -> Iterator[Path | None]:
-    """Yield a draft of the tokenizer for `commit_folder`; None if none is wanted or one is there.
+    """Yield a draft for `commit_tokenizer`; None if none is wanted, or one is there and whole.
 
     It comes before anything else is written, so that a tokenizer that cannot be had leaves nothing.
     The files depend on configuration and corpus alone: array tasks that make it at once make the
@@ -31,8 +31,9 @@ def draft_tokenizer(
 
     Raises:
         TokenizerError: it cannot be loaded, or there is nothing to learn from.
+        UserError: it has changed since the one here, which is damaged, was put there.
     """
-    if config.text is None or (folder / TOKENIZER).is_dir():
+    if config.text is None or _is_whole(folder):
         yield None
         return
     from shards import text
@@ -49,16 +50,29 @@ def draft_tokenizer(
             source = str(config.text.tokenizer)
             tokens = text.Tokens(source, config.text.max_tokens)
             tokens.save(draft)
+        if _identity(folder) not in (None, tokens.identity):
+            raise UserError(
+                f"{folder / TOKENIZER} is damaged, and {source} is no longer the tokenizer it was "
+                "made of: put that back, or build into another output.folder"
+            )
         facts = {
             "source": source,
             "identity": tokens.identity,
             "size": tokens.size,
             "pad": tokens.pad,
+            "files": _hashes(draft),
         }
         atomic.write(draft / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def commit_tokenizer(draft: Path, folder: Path) -> None:
+    """Put `draft` into the dataset's `folder`, in the place of a damaged one."""
+    if (folder / TOKENIZER).exists() and not _is_whole(folder):
+        shutil.rmtree(folder / TOKENIZER)
+    atomic.commit_folder(draft, folder / TOKENIZER)
 
 
 def tokenizer_facts(folder: Path) -> dict[str, Any]:
@@ -69,20 +83,51 @@ def tokenizer_facts(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: the folder is not there or not whole.
     """
-    files = sorted(path for path in (folder / TOKENIZER).rglob("*") if path.is_file())
-    content = hashlib.sha256()
+    path = folder / TOKENIZER
     try:
-        facts = json.loads((folder / TOKENIZER / FACTS).read_bytes())
-        for path in files:
-            data = path.read_bytes()
-            name = path.relative_to(folder / TOKENIZER).as_posix()
+        facts = dict(json.loads((path / FACTS).read_bytes()))
+        found = _hashes(path)
+        content = hashlib.sha256()
+        for name in sorted([*found, FACTS]):
+            data = (path / name).read_bytes()
             content.update(f"{name}\0{len(data)}\0".encode() + data)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError):
+        raise UserError(f"{path} is not whole: run the same `emo-shards build` again") from None
+    wanted = facts.pop("files", found)
+    if wanted != found:
+        differ = ", ".join(n for n in sorted(wanted | found) if wanted.get(n) != found.get(n))
         raise UserError(
-            f"{folder / TOKENIZER} is not whole ({error}): remove it and run the same "
-            "`emo-shards build` again"
-        ) from None
+            f"{path} is not the tokenizer that the samples were made with (see {differ}): run the "
+            "same `emo-shards build` again"
+        )
     return facts | {"sha256": content.hexdigest()}
+
+
+def _hashes(tokenizer: Path) -> dict[str, str]:
+    """SHA-256 of every file but the facts, by its name within the folder."""
+    return {
+        path.relative_to(tokenizer).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(tokenizer.rglob("*"))
+        if path.is_file() and path.name != FACTS
+    }
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return bool(tokenizer_facts(folder))
+    except UserError:
+        return False
+
+
+def _identity(folder: Path) -> str | None:
+    """The identity of the tokenizer that `folder` was given, as far as it still says so."""
+    for path, key in ((folder / TOKENIZER / FACTS, None), (folder / MANIFEST, "tokenizer")):
+        try:
+            content = json.loads(path.read_bytes())
+            return str((content[key] if key else content)["identity"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 def _training_texts(config: ShardConfig, utterances: Sequence[Utterance]) -> list[str]:

@@ -294,6 +294,25 @@ def test_two_builds_at_once_both_finish_right(many: Path, small, tmp_path: Path)
     assert {name for name in ours if ours[name] != alone[name]} == {"config.yaml"}
 
 
+def test_of_two_different_builds_at_once_one_is_refused(many: Path, tmp_path: Path) -> None:
+    builds = [
+        subprocess.Popen(
+            command(many, "workers=1", f"seed={seed}"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in (1, 2)
+    ]
+    errors = [one.communicate(timeout=120)[1] for one in builds]
+    assert sorted(one.returncode for one in builds) == [0, 2], errors
+    [refused] = [text for one, text in zip(builds, errors, strict=True) if one.returncode]
+    assert "holds a build with other settings:\n  seed: " in refused
+    manifest = check_dataset(tmp_path / "out", deep=True, workers=1)
+    assert manifest.settings["seed"] == 1 + [one.returncode for one in builds].index(0)
+    assert not temporaries(tmp_path / "out")
+
+
 def started(process: subprocess.Popen, out: Path) -> None:
     """Wait until the first shard is committed."""
     deadline = time.monotonic() + 60

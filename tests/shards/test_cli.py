@@ -81,6 +81,9 @@ def test_overrides_reach_the_configuration(
     ("words", "message"),
     [
         (["build", "nowhere.yaml"], "cannot read the configuration nowhere.yaml"),
+        (["build", "ROOT/.."], "is a folder, not a configuration file: did you mean"),
+        (["verify", "CONFIG"], "is a file: give the dataset's folder"),
+        (["inspect", "CONFIG"], "is a file: give the dataset's folder"),
         (["build", "CONFIG", "sed=3"], "did you mean 'seed'"),
         (["build", "CONFIG", "seed=3", "what"], "write it as key=value"),
         (["build", "CONFIG", "task=1"], "belong together"),
@@ -106,6 +109,7 @@ def test_mistakes_get_one_message_and_exit_code_2(
     message: str,
 ) -> None:
     names = {"CONFIG": config_file(small, corpus, tmp_path), "ROOT": str(tmp_path / "root")}
+    names["ROOT/.."] = str(tmp_path)
     assert main([names.get(word, word) for word in words]) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("error: ")
@@ -125,3 +129,17 @@ def test_merge_refuses_other_settings(
     assert main(["build", config, "workers=1"]) == 0
     assert main(["merge", config, "seed=4"]) == 2
     assert "seed: 1 there, 4 asked for" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_text_is_no_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_bytes(bytes(range(128, 256)))
+    assert main(["build", str(tmp_path / "config.yaml")]) == 2
+    assert "is not valid YAML" in capsys.readouterr().err
+
+
+def test_what_is_left_out_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["build"])
+    assert capsys.readouterr().err.strip().endswith("required: CONFIG")

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,8 @@ class Job:
     """A build, run by its command line in a folder of its own; its dataset is `out` there."""
 
     config: Path
-    seconds: float  # an undisturbed build
+    begun: float  # seconds from the start of an undisturbed build to its first file
+    writing: float  # seconds from there to its end
     expected: dict[str, bytes]
 
     def start(self, folder: Path, workers: int) -> subprocess.Popen[bytes]:
@@ -45,43 +47,63 @@ def undisturbed(root: Path, small, **changes: object) -> Job:
     settings = small.settings(root / "corpus", Path("out"), **changes)
     settings["output"]["utterances_per_shard"] = 3
     (root / "config.yaml").write_text(yaml.safe_dump(settings))
-    one = Job(root / "config.yaml", 0.0, {})
-    began = time.monotonic()
+    one = Job(root / "config.yaml", 0.0, 0.0, {})
+    start = time.monotonic()
     process = one.start(root / "undisturbed", workers=2)
+    wait_for_first_file(process, root / "undisturbed" / "out")
+    one.begun = time.monotonic() - start
     assert process.wait(timeout=120) == 0, process.communicate()[1].decode()
-    one.seconds = time.monotonic() - began
+    one.writing = time.monotonic() - start - one.begun
     one.expected = small.contents(root / "undisturbed" / "out")
     return one
 
 
+def wait_for_first_file(process: subprocess.Popen[bytes], out: Path) -> None:
+    while process.poll() is None and not (out.is_dir() and any(out.iterdir())):
+        time.sleep(0.002)
+
+
+@dataclass
+class Moment:
+    """When to kill: as a share of the time before (`before`) or after the build's first file."""
+
+    before: bool
+    share: float
+    workers: int
+
+
 @dataclass
 class Kill:
-    after: float  # seconds
-    workers: int
+    moment: Moment
+    after: float  # seconds from the start
     shards: int  # committed at the kill
     drafts: list[str]  # left by the kill
     published: bool
 
 
-def kill_and_restart(job: Job, folder: Path, moment: float, workers: int, small) -> Kill:
-    """Kill a build `moment` seconds after its start; what was there; then restart and compare."""
+def kill_and_restart(job: Job, folder: Path, moment: Moment, small) -> Kill:
+    """Kill a build at `moment`; what was there; then restart and compare."""
     out = folder / "out"
-    process = job.start(folder, workers)
+    start = time.monotonic()
+    process = job.start(folder, moment.workers)
+    if not moment.before:
+        wait_for_first_file(process, out)
     try:
-        process.wait(timeout=moment)
+        process.wait(timeout=moment.share * (job.begun if moment.before else job.writing))
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
+    after = time.monotonic() - start
     process.communicate()
     wait_for_group(process.pid)
     there = list(out.iterdir()) if out.exists() else []
     kill = Kill(
         moment,
-        workers,
+        after,
         sum(path.name.startswith("shard-") and path.suffix == ".json" for path in there),
         [path.name.split(".tmp.")[0] for path in there if atomic.TEMPORARY.search(path.name)],
         (out / "manifest.json").exists(),
     )
-    again = job.start(folder, workers)
+    again = job.start(folder, moment.workers)
     errors = again.communicate(timeout=120)[1].decode()
     assert again.returncode == 0, errors
     found = small.contents(out)
@@ -107,51 +129,63 @@ def members(group: int) -> Iterator[int]:
             continue
 
 
-def moments(job: Job, count: int, seed: int) -> Iterator[tuple[float, int]]:
-    """Seconds after the start and numbers of workers; moments before the first write are few."""
+def moments(count: int, seed: int) -> list[Moment]:
+    """Every sixth before anything is written, when there is little to break."""
     rng = np.random.default_rng(seed)
-    for number in range(count):
-        share = rng.uniform(0.1, 0.4) if number % 4 == 0 else rng.uniform(0.4, 1.0)
-        yield float(share * job.seconds), 1 + number % 2
+    return [Moment(n % 6 == 0, float(rng.uniform()), 1 + n % 2) for n in range(count)]
 
 
 def test_killed_builds_end_like_undisturbed_ones(small, tmp_path: Path) -> None:
     job = undisturbed(tmp_path, small, text=None)  # transformers alone takes seconds to load
-    for number, (moment, workers) in enumerate(moments(job, 3, seed=3)):
-        kill_and_restart(job, tmp_path / str(number), moment, workers, small)
+    for number, moment in enumerate(moments(4, seed=3)[1:]):
+        kill_and_restart(job, tmp_path / str(number), moment, small)
+
+
+KILLS, PART, AMID = 60, 10, " of 40"
+RESULTS = Path("benchmarks/results/kill-build.md")
 
 
 @pytest.mark.torture
-def test_sixty_kills(small, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", range(KILLS // PART))
+def test_sixty_kills(small, tmp_path: Path, part: int) -> None:
+    """In parts, each of which keeps its figures; together they are `RESULTS`."""
     job = undisturbed(tmp_path, small)
-    kills = [
-        kill_and_restart(job, tmp_path / str(number), moment, workers, small)
-        for number, (moment, workers) in enumerate(moments(job, 60, seed=60))
-    ]
-    amid = [kill for kill in kills if 0 < kill.shards < 40]
-    assert amid, "no kill came while shards were written"
-    Path("benchmarks/results/kill-build.md").write_text(report(job, kills))
+    chosen = list(enumerate(moments(KILLS, seed=60), start=1))[part * PART : (part + 1) * PART]
+    rows = {}
+    for number, moment in chosen:
+        rows[number] = row(kill_and_restart(job, tmp_path / str(number), moment, small))
+        print(number, rows[number], flush=True)
+    assert any(AMID in one for one in rows.values()), "no kill came while shards were written"
+    old = RESULTS.read_text() if RESULTS.exists() else ""
+    kept = {int(n): line for line, n in re.findall(r"^(\| (\d+) \|.*)$", old, re.MULTILINE)}
+    RESULTS.write_text(report(kept | {n: f"| {n} | {cells}" for n, cells in rows.items()}))
 
 
-def report(job: Job, kills: list[Kill]) -> str:
-    lines = [
+def row(kill: Kill) -> str:
+    state = f"{kill.shards}{AMID}"
+    if kill.shards in (0, 40):
+        state = "none" if not kill.shards else "all" + ", published" * kill.published
+    when = f"{100 * kill.moment.share:.0f} % {'before' if kill.moment.before else 'after'}"
+    drafts = ", ".join(kill.drafts) or "-"
+    return f"{kill.after:.2f} | {when} | {kill.moment.workers} | {state} | {drafts} |"
+
+
+def report(rows: dict[int, str]) -> str:
+    lines = [rows[number] for number in sorted(rows)]
+    amid = sum(AMID in line for line in lines)
+    drafts = sum(not line.endswith("| - |") for line in lines)
+    head = [
         "# Builds killed at random moments",
         "",
-        f"`pytest tests/shards/test_kill.py -m torture`; {platform.machine()}, {os.cpu_count()}",
+        f"`pytest tests/shards/test_kill.py -m torture`, {platform.machine()}, {os.cpu_count()}",
         "cores. 120 turns in 40 shards, with features and a learnt vocabulary. The whole process",
         "group gets SIGKILL, the same command is run again, and every file of the folder is",
-        f"compared with those of an undisturbed build, which took {job.seconds:.1f} s.",
-        f"All {len(kills)} ended with identical bytes and no temporary file.",
+        f"compared with those of an undisturbed build. {len(rows)} kills of {KILLS}: each ended",
+        f"with identical bytes and no temporary file. {amid} came between first and last shard,",
+        f"{drafts} left a draft behind. A moment is a share of the time before the undisturbed",
+        "build's first file, or after it.",
         "",
-        "| kill | after s | workers | shards committed | drafts left | published |",
+        "| kill | after s | moment | workers | shards committed | drafts left |",
         "|---|---|---|---|---|---|",
     ]
-    for number, kill in enumerate(kills):
-        lines.append(
-            f"| {number + 1} | {kill.after:.2f} | {kill.workers} | {kill.shards} | "
-            f"{', '.join(kill.drafts) or '-'} | {'yes' if kill.published else 'no'} |"
-        )
-    amid = sum(0 < kill.shards < 40 for kill in kills)
-    drafts = sum(bool(kill.drafts) for kill in kills)
-    lines += ["", f"{amid} kills came between the first and the last shard, {drafts} left a draft."]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*head, *lines]) + "\n"

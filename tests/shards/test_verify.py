@@ -7,6 +7,7 @@ import pytest
 from shards import sidecar
 from shards.build import build
 from shards.buildfile import load
+from shards.errors import UserError
 from shards.index import open_dataset
 from shards.merge import merge
 from shards.schema import Sample
@@ -167,3 +168,39 @@ def test_the_printed_remedy_works(dataset: Path, built: Path, small) -> None:
     command = str(caught.value).split("emo-shards ")[1].split(" (rewrites")[0]
     assert main([*command.split(), "workers=1"]) == 0
     assert small.contents(dataset) == small.contents(built)
+
+
+@pytest.mark.parametrize("harm", ["bit", "facts", "file", "folder"])
+def test_build_mends_a_damaged_tokenizer(
+    dataset: Path, built: Path, small, corpus: Path, harm: str
+) -> None:
+    folder = dataset / "tokenizer"
+    if harm == "bit":
+        path = folder / "tokenizer.json"
+        path.write_text(path.read_text().replace('"##', '"#', 1))
+    elif harm == "folder":
+        shutil.rmtree(folder)
+    else:
+        (folder / ("facts.json" if harm == "facts" else "tokenizer.json")).unlink()
+    with pytest.raises(DamagedDataset, match=r"tokenizer.*emo-shards build"):
+        check_dataset(dataset)
+    with pytest.raises(UserError, match="tokenizer"):  # it is not taken for what it was
+        merge(dataset, load(dataset), max_rejected=0.0)
+    build(small.config(corpus, dataset), workers=1)
+    assert small.contents(dataset) == small.contents(built)
+
+
+def test_a_tokenizer_that_has_changed_does_not_mend_a_damaged_one(
+    built: Path, small, corpus: Path, tmp_path: Path
+) -> None:
+    """The samples were made with the one that is gone: their ids would mean something else."""
+    source = tmp_path / "source"
+    shutil.copytree(built / "tokenizer", source)
+    config = small.config(corpus, tmp_path / "out", text={"tokenizer": str(source)}, features=None)
+    build(config, workers=1)
+    path = source / "tokenizer.json"
+    path.write_text(path.read_text().replace('"piano"', '"piamo"'))
+    build(config, workers=1)  # the copy in the dataset is whole
+    (tmp_path / "out" / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="is no longer the tokenizer it was"):
+        build(config, workers=1)
