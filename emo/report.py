@@ -131,8 +131,11 @@ def check_alike(results: list[Result]) -> None:
             )
 
 
-def ceiling(result: Result) -> np.ndarray | None:
-    """The Bayes predictions int [N] of the same turns from the same evidence, where known."""
+def ceiling(result: Result, context: bool = True) -> np.ndarray | None:
+    """The Bayes predictions int [N] of the same turns from the same evidence, where known.
+
+    Without `context`, from each turn by itself, whatever else the model sees.
+    """
     path = Path(result.facts["dataset"]["folder"]) / TRUTH
     if not path.is_file():
         return None
@@ -140,7 +143,9 @@ def ceiling(result: Result) -> np.ndarray | None:
     from shards.labels import label_set
 
     evidence = "both" if len(result.reads) == 2 else result.reads[0]
-    kind = evidence if not result.sees else f"{evidence} {result.sees}".removeprefix("both ")
+    kind = evidence
+    if context and result.sees:
+        kind = f"{evidence} {result.sees}".removeprefix("both ")
     found = ceilings(path, label_set(result.facts["label_codes"])).get(kind)
     if found is None:
         return None
@@ -196,6 +201,9 @@ def row_of(result: Result, best: Result, grouped: bool) -> dict[str, Any]:
     if known is not None:
         row["ceiling"] = 100 * float((known == result.labels).mean())
         against["to_ceiling"] = known
+        alone = ceiling(result, context=False)
+        if result.sees and alone is not None:
+            row["ceiling_alone"] = 100 * float((alone == result.labels).mean())
     for name, other in against.items():
         paired = metrics.paired_difference(result.labels, result.predicted, other, groups)
         row[name], row[f"{name}_se"] = 100 * paired["difference"], 100 * paired["se"]
@@ -250,5 +258,10 @@ def words_of(results: list[Result], part: str) -> tuple[str, list[str]]:
         notes.append("Without audio, without text: the same fusion's WA where one is missing.")
     if grouped:
         notes.append("Besides the turn itself, ICON sees the past, bc-LSTM the whole dialogue.")
+    if any(ceiling(result) is not None for result in results):
+        notes.append(
+            "Ceiling: the Bayes predictions of the same turns from the same evidence, by the known "
+            "process behind the corpus; alone: from each turn without its context."
+        )
     title = f"{facts['protocol']} · {part} part, {len(labels)} turns · {facts['dataset']['folder']}"
     return title, notes

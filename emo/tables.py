@@ -43,6 +43,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "to the best": _difference("to_best"),
     "ceiling %": _number("ceiling", 1),
     "to the ceiling": _difference("to_ceiling"),
+    "alone %": _number("ceiling_alone", 1),
     "without audio %": _alone("text"),
     "without text %": _alone("audio"),
     "paper %": _number("published", 1),
@@ -56,14 +57,23 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def by_system(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]] | None:
-    """WA in the shape of the paper's Table 3, modalities by systems; None for a single system."""
+    """WA in the shape of the paper's Table 3, modalities by systems; None for a single system.
+
+    Behind it the ceiling where one is known, and the paper's own figure where it is comparable.
+    """
     systems = list(dict.fromkeys(row["system"] for row in rows))
     if len(systems) < 2:
         return None
     reads = sorted({row["reads"] for row in rows}, key=("text", "audio", "text + audio").index)
-    found = {(row["reads"], row["system"]): f"{row['wa']:.1f}" for row in rows}
+    found = {(row["reads"], row["system"]): _wa(row) for row in rows}
     body = [[one, *(found.get((one, system), "–") for system in systems)] for one in reads]
     return ["WA %", *systems], body
+
+
+def _wa(row: Row) -> str:
+    more = [f"of {row['ceiling']:.1f}"] if "ceiling" in row else []
+    more += [f"paper {row['published']:.1f}"] if "published" in row else []
+    return " ".join([f"{row['wa']:.1f}", *([f"({', '.join(more)})"] if more else [])])
 
 
 def show(rows: Sequence[Row], title: str, notes: Sequence[str]) -> None:

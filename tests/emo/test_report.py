@@ -2,15 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from emo import runfiles
+from emo import runfiles, tables
 from emo.evaluate import read_predictions
-from emo.report import CompareError, check_alike, compare, load_result, rows_of
+from emo.report import CompareError, check_alike, compare, load_result, of_paper, rows_of
 from shards.errors import EXIT_USER_ERROR
+from shards.index import CONFIG, TRUTH
 
 
 def test_numbers_are_those_of_the_predictions(trained_runs, capsys, tmp_path):
@@ -105,6 +107,42 @@ def test_systems_are_named_by_what_is_not_the_papers(trained_runs):
             **result.__dict__ | {"facts": result.facts | {"kinds": result.facts["kinds"] | kinds}}
         )
         assert changed.system == name
+
+
+def test_shards_may_differ_and_the_corpus_may_not(trained_runs):
+    one = load_result(trained_runs["text"], "test")
+    for key, allowed in (("hash", True), ("corpus", False)):
+        facts = one.facts | {"dataset": one.facts["dataset"] | {key: "0" * 64}}
+        other = replace(one, facts=facts)
+        if allowed:
+            check_alike([one, other])
+        else:
+            with pytest.raises(CompareError, match="differ in corpus"):
+                check_alike([one, other])
+
+
+def test_table_three_has_modalities_by_systems():
+    rows = [
+        {"system": "the paper's", "reads": "text + audio", "wa": 82.84, "published": 76.9},
+        {"system": "the paper's", "reads": "text", "wa": 74.9},
+        {"system": "ICON", "reads": "text", "wa": 75.0, "ceiling": 75.7},
+    ]
+    assert tables.by_system(rows) == (
+        ["WA %", "the paper's", "ICON"],
+        [["text", "74.9", "75.0 (of 75.7)"], ["text + audio", "82.8 (paper 76.9)", "–"]],
+    )
+    assert tables.by_system(rows[:2]) is None
+
+
+def test_the_papers_figures_stand_beside_iemocap_alone(trained_runs, tmp_path):
+    """The label set, the reader, and that it is no sample corpus in IEMOCAP's layout."""
+    one = load_result(trained_runs["text"], "test")
+    assert of_paper(one) is None  # three classes, another reader
+    (tmp_path / CONFIG).write_text("corpus: {reader: iemocap, root: /data}")
+    facts = one.facts | {"classes": list("abcde"), "dataset": {"folder": str(tmp_path)}}
+    assert of_paper(replace(one, facts=facts)) == 72.4
+    (tmp_path / TRUTH).touch()
+    assert of_paper(replace(one, facts=facts)) is None
 
 
 def test_an_unfinished_run_is_named(trained_runs, tmp_path):
