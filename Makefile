@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test check bench torture venv clean
+.PHONY: help demo table3 test check bench torture venv clean
 
 help:
 	@grep -E '^## ' Makefile | sed 's/^## //'
@@ -23,6 +23,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 ## make demo    the main job: sample corpus -> shards -> text, audio, fusion -> one table
 demo: venv
 	bash launch/demo.sh
+
+## make table3  every system of the paper's Table 3 on the demo's corpus -> one comparison
+table3: venv
+	bash launch/table3.sh
 
 ## make test    every test (CPU only, no network)
 test: venv
