@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 from emo import process
+from shards import atomic
 from shards.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, run_command_line
 
 EXIT_SAVED = 75  # stopped early with a checkpoint: EX_TEMPFAIL, "try again"
@@ -146,6 +147,11 @@ def explain(error: Exception) -> tuple[int, str | None]:
             "many, smaller micro-batches, the same result), model.*.activation_checkpointing=true, "
             "runtime.precision=bf16, strategy zero2 or fsdp over more GPUs, runtime.offload=true "
             f"with zero2. ({said})"
+        )
+    if isinstance(error, OSError) and error.errno in atomic.FULL:
+        return EXIT_USER_ERROR, (
+            f"no room left on the disk ({said}): free some space; the last checkpoint is whole: "
+            "resume=auto"
         )
     if isinstance(error, RuntimeError) and any(sign in said for sign in TIMEOUT_SIGNS):
         return EXIT_OTHER, (

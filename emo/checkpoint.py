@@ -10,7 +10,10 @@ renamed to `step-00000120.damaged`.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
+import pickle
 import random
 import re
 import shutil
@@ -20,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -60,7 +64,7 @@ class Progress:
     best_step: int = 0
     skipped: int = 0
     bad_steps: int = 0
-    scaler: dict[str, float] | None = None  # fp16's loss scale
+    loss_scale: dict[str, float] | None = None  # fp16's
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -89,6 +93,7 @@ def save(
     draft = final.with_name(final.name + ".tmp")
     if runtime.main_decides(lambda: final.is_dir() and _damage(final) is None):
         return  # this very step was saved already, at the end of an epoch for instance
+    progress = replace(progress, loss_scale=state.loss_scale(runtime.scaler(optimizer)))
     weights = state.gather_weights(runtime, model)
     moments = state.gather_moments(runtime, model, optimizer)
 
@@ -101,8 +106,8 @@ def save(
         with atomic.disk_errors(draft):
             _write_rng(draft / f"rng-{runtime.rank}.pt", runtime)
             if runtime.main:
-                save_file(weights, draft / WEIGHTS)
-                save_file(moments, draft / MOMENTS)
+                write_tensors(draft / WEIGHTS, weights)
+                write_tensors(draft / MOMENTS, moments)
                 (draft / STATE).write_text(progress.to_json())
 
     def commit() -> None:
@@ -181,6 +186,16 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
     return load_file(checkpoint / WEIGHTS)
 
 
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """As safetensors. Raises OSError, which safetensors hides in an error of its own."""
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        if code := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
+        raise
+
+
 def restore(
     runtime: Runtime,
     checkpoint: Path,
@@ -194,7 +209,8 @@ def restore(
     another one it is derived from (seed, step, rank).
 
     Raises:
-        CheckpointError: the random state of a rank is missing, or the weights do not fit the model.
+        CheckpointError: the random state of a rank is missing or no plain tensors, or the weights
+            do not fit the model.
     """
     manifest = json.loads((checkpoint / MANIFEST).read_text())
     progress = Progress.from_json((checkpoint / STATE).read_text())
@@ -207,6 +223,7 @@ def restore(
         )
     state.scatter_weights(runtime, model, weights)
     state.scatter_moments(runtime, model, optimizer, load_file(checkpoint / MOMENTS))
+    state.set_loss_scale(runtime.scaler(optimizer), progress.loss_scale)
     if manifest["world"] == runtime.world:
         _read_rng(checkpoint / f"rng-{runtime.rank}.pt", runtime)
     else:
@@ -232,13 +249,18 @@ def _write_rng(path: Path, runtime: Runtime) -> None:
     }
     if runtime.device.type == "cuda":
         rng["cuda"] = torch.cuda.get_rng_state(runtime.device)
-    torch.save(rng, path)
+    whole = io.BytesIO()  # written to a full disk, torch would raise anything but an OSError
+    torch.save(rng, whole)
+    path.write_bytes(whole.getvalue())
 
 
 def _read_rng(path: Path, runtime: Runtime) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: the random state of rank {runtime.rank}")
-    rng = torch.load(path, weights_only=True)
+    try:
+        rng = torch.load(path, weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path} holds more than tensors and numbers: not loaded") from None
     torch.set_rng_state(rng["torch"])
     keys, position, has_gauss, cached = rng["numpy"]
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))

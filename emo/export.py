@@ -13,8 +13,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from emo import checkpoint, runfiles
 from emo.models.model import CONFIG, WEIGHTS, EmotionModel
 from shards import atomic
@@ -62,7 +60,7 @@ def export(run: Path, folder: Path) -> None:
     try:
         with atomic.disk_errors(folder):
             draft.mkdir(parents=True)
-            save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
+            checkpoint.write_tensors(draft / WEIGHTS, weights)
             (draft / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
             (draft / "README.md").write_text(card(facts, results))
             if (run / runfiles.TOKENIZER).is_dir():

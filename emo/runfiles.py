@@ -13,6 +13,7 @@ CHECKPOINTS = "checkpoints"
 TOKENIZER = "tokenizer"  # a copy of the dataset's
 STATISTICS = "statistics.json"  # mean and standard deviation per feature bin
 METRICS = "metrics.json"
+BAD_STEP = "bad-step.json"  # what is known of a step that was not finite and ended the run
 EXIT = "exit.json"  # how the last launch ended: reason, step, launch id
 LOCK = "lock"  # held while a launch writes here
 

@@ -204,6 +204,14 @@ class Runtime:
             optimizer = optimizer.optimizer
         return model, optimizer
 
+    def scaler(self, optimizer: torch.optim.Optimizer) -> Any:
+        """What searches for fp16's loss scale, torch's or DeepSpeed's; None at other precisions."""
+        if self.config.precision != "fp16":
+            return None
+        if self.zero:
+            return optimizer.optimizer.loss_scaler  # type: ignore[attr-defined]
+        return self.accelerator.scaler
+
     def accumulate(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
         """Around each micro-batch: gradients are exchanged at the window's last one only."""
         return self.accelerator.accumulate(model)

@@ -95,6 +95,35 @@ def scatter_moments(
                 _set_zero(runtime, parameter, moments[f"{name}/{key}"], key)
 
 
+def loss_scale(scaler: Any) -> dict[str, float] | None:
+    """Where fp16's search for its loss scale stands; None without one.
+
+    `since` counts the steps since the scale was changed last; `patience`, DeepSpeed's alone, the
+    overflows that it still lets pass.
+    """
+    if scaler is None:
+        return None
+    if hasattr(scaler, "cur_scale"):  # DeepSpeed's
+        since = scaler.cur_iter - scaler.last_overflow_iter
+        patience = scaler.cur_hysteresis
+        return {"scale": float(scaler.cur_scale), "since": since, "patience": patience}
+    found = scaler.state_dict()
+    return {"scale": float(found["scale"]), "since": found["_growth_tracker"]}
+
+
+def set_loss_scale(scaler: Any, found: dict[str, float] | None) -> None:
+    """Go on where `loss_scale` stood, under another strategy as far as it has the same."""
+    if scaler is None or found is None:
+        return
+    if hasattr(scaler, "cur_scale"):
+        scaler.cur_scale = found["scale"]
+        scaler.last_overflow_iter = scaler.cur_iter - int(found["since"])
+        scaler.cur_hysteresis = int(found.get("patience", scaler.cur_hysteresis))
+    else:
+        own = {"scale": found["scale"], "_growth_tracker": int(found["since"])}
+        scaler.load_state_dict(scaler.state_dict() | own)
+
+
 def _trainable(runtime: Runtime, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for name, parameter in bare(model).named_parameters():
         if parameter.requires_grad:

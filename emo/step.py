@@ -59,8 +59,8 @@ def train_step(
     norm = gradient_norm(runtime, model, config.optim.clip)
     # `.item()` waits for the device, once a step: a step that must not happen is never taken.
     [summed] = runtime.agree(total.item())
-    applied = runtime.zero or math.isfinite(norm) or may_overflow(runtime, summed)
-    if applied:
+    applied = math.isfinite(norm) or may_overflow(runtime, summed)
+    if applied:  # under ZeRO this does nothing: backward took the step, or left it out by itself
         optimizer.step()
     optimizer.zero_grad()
     return StepReport(loss=summed / max(1, valid), norm=norm, applied=applied)

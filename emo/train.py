@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -21,15 +24,16 @@ from emo.fit import fit_head
 from emo.loader import Loader
 from emo.plan import check_slices
 from emo.runtime import Runtime
-from emo.step import StepReport, train_step
+from emo.step import train_step
 from emo.trackers import Tracker
+from shards import atomic
 from shards.errors import UserError
 
 Outcome = Literal["done", "preempted", "out of time"]
 
 
 class NonFiniteLoss(UserError):
-    """The loss is NaN or infinite; the message names the step, the batch and the gradient norm."""
+    """The loss or its gradient is not finite; names the step, the batch and the gradient norms."""
 
 
 def train(config: ExperimentConfig) -> Outcome:
@@ -112,6 +116,7 @@ def loop(
 
     model.train()
     clock, loss = Clock(), math.nan
+    norms: deque[float] = deque(maxlen=6)
     for number in range(len(steps) + 1):
         if progress.data.epoch > progress.validated:  # an epoch has just ended, or had when saved
             try:
@@ -149,9 +154,12 @@ def loop(
         )
         done = train_step(runtime, model, optimizer, experiment.samples, micro, int(valid), config)
         loss = done.loss
+        norms.append(done.norm)
         if not done.applied:
             progress = replace(progress, bad_steps=progress.bad_steps + 1)
-            explain_bad_step(progress, done, steps.global_rows(number), experiment, config)
+            rows = experiment.samples.rows_of(steps.global_rows(number))
+            facts = (progress, loss, list(norms), rows, experiment)
+            runtime.main_decides(partial(explain_bad_step, *facts))
         progress = count_step(progress, experiment, int(trace))
         clock.samples += int(valid)
 
@@ -184,22 +192,34 @@ def count_step(progress: Progress, experiment: Experiment, trace: int) -> Progre
 
 def explain_bad_step(
     progress: Progress,
-    done: StepReport,
+    loss: float,
+    norms: list[float],
     rows: np.ndarray,
     experiment: Experiment,
-    config: ExperimentConfig,
 ) -> None:
-    """Count a step whose loss was not finite; stop where none, or no more, is allowed."""
+    """Stop at a step that was not finite, unless it is one of those that may be left out.
+
+    All its utterances are written into the run folder: the message names the first.
+
+    Args:
+        norms: of the gradients of the last steps, this one's the last.
+        rows: of the step's global batch, int64 [G].
+    """
+    config = experiment.config
     limit = config.train.max_nonfinite if config.train.nonfinite == "skip" else 0
     if progress.bad_steps <= limit:
         return
-    names = experiment.dataset.column("utterance")[experiment.samples.rows_of(rows)]
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    names = experiment.dataset.column("utterance")[rows].tolist()
+    step = progress.step + 1
+    facts = {"step": step, "loss": loss, "gradient_norms": norms, "utterances": names}
+    path = config.run / runfiles.BAD_STEP
+    atomic.write(path, json.dumps(facts, indent=1).encode())
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more in {path}" if names[8:] else "")
     raise NonFiniteLoss(
-        f"step {progress.step + 1} is not finite (loss {done.loss}, gradient norm {done.norm}; "
-        f"{progress.bad_steps} such steps so far, {limit} allowed). Its batch: {shown}. The last "
-        "checkpoint is from before it; try a lower optim.lr, optim.clip, or `emo-shards verify "
-        f"{config.data.shards} --deep`"
+        f"step {step} is not finite (loss {loss:.6g}, gradient norms up to it "
+        f"{', '.join(f'{norm:.3g}' for norm in norms)}; {progress.bad_steps} such steps so far, "
+        f"{limit} allowed). Its batch: {shown}. The last checkpoint is from before it; try a lower "
+        f"optim.lr, optim.clip, or `emo-shards verify {config.data.shards} --deep`"
     )
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from shards.errors import UserError
 
 TEMPORARY = re.compile(r"\.tmp\.(?P<host>.+)\.(?P<pid>\d+)$")
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 STALE_SECONDS = 24 * 3600.0  # no shard takes a day: after it, a temporary is rubbish anywhere
 
 
@@ -41,7 +42,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        if error.errno in FULL:
             raise DiskFull(
                 f"no room left while writing {path} ({error.strerror}): free some space, or move "
                 "the folder, and run the same command again; what was committed stays"

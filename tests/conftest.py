@@ -223,10 +223,24 @@ def make_settings() -> Callable[..., dict[str, Any]]:
     return settings
 
 
+@pytest.fixture(scope="session")
+def new_lab() -> Any:
+    """`new_lab(folder)`: launches runs of the tiny dataset; see `Lab`."""
+    made: list[Lab] = []
+
+    def make(folder: Path) -> Lab:
+        made.append(Lab(folder))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> Any:
-    """Launches runs of the tiny dataset; see `Lab`."""
-    found = Lab(tmp_path)
+def lab(tmp_path: Path, new_lab: Any) -> Any:
+    """One of `new_lab` in the folder of the test, closed at its end."""
+    found = new_lab(tmp_path)
     yield found
     found.close()
 

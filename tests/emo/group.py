@@ -2,20 +2,25 @@
 
     RANK=… WORLD_SIZE=… LOCAL_RANK=… MASTER_ADDR=… MASTER_PORT=… python group.py JOBS.json
 
-A job is {"strategy", "config", "stop_at"}; `stop_at` sends every rank of it a real SIGTERM
-when its log has reached that step. What comes of a job is read from its run folder.
+A job is {"strategy", "config"} and, if wanted, "stop_at": every rank gets a real SIGTERM (or the
+"signal" named) when the log has reached that step; "fault" and "record": see `faults.py`;
+"copy_of": the run folder begins as a copy of that one. What comes of a job is read from its run
+folder.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 ENVIRONMENT = {
     "cpu": {"ACCELERATE_USE_CPU": "true"},
@@ -24,17 +29,19 @@ ENVIRONMENT = {
 }  # as launch/train.sh and the files in launch/accelerate set it
 
 
-def stop_when(log: Path, step: int, ended: threading.Event) -> None:
-    """SIGTERM to this process once `log` has a line of `step`."""
+def stop_when(log: Path, step: int, number: int, ended: threading.Event) -> None:
+    """A signal to this process once `log` has a line of `step`."""
     while not ended.is_set():
         lines = log.read_text().splitlines() if log.exists() else []
         if any(f'"step": {step},' in line for line in lines):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             return
         time.sleep(0.002)
 
 
 def do(job: dict[str, Any]) -> str:
+    import faults
+    import torch.distributed as dist
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
     from emo import process
@@ -54,12 +61,18 @@ def do(job: dict[str, Any]) -> str:
     runtime = {"strategy": job["strategy"], "processes": int(os.environ["WORLD_SIZE"])}
     raw = job["config"]
     raw["runtime"] = runtime | raw.get("runtime", {})
+    if job.get("copy_of"):
+        if os.environ["RANK"] == "0":
+            shutil.copytree(job["copy_of"], raw["run"])
+        dist.barrier()
     ended = threading.Event()
     if job.get("stop_at"):
-        watched = (Path(raw["run"]) / "log.jsonl", job["stop_at"], ended)
+        number = signal.Signals[job.get("signal", "SIGTERM")]
+        watched = (Path(raw["run"]) / "log.jsonl", job["stop_at"], number, ended)
         threading.Thread(target=stop_when, args=watched, daemon=True).start()
     try:
-        return train(parse(ExperimentConfig, raw, "the job"))
+        with faults.armed(job.get("fault"), job.get("record")):
+            return train(parse(ExperimentConfig, raw, "the job"))
     except UserError as error:
         return f"error: {error}"
     finally:

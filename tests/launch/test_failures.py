@@ -1,0 +1,101 @@
+"""A rank fails under launch/train.sh: the first error is shown alone, no process is left."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FAULTS = os.pathsep.join([str(ROOT / "tests/faults"), str(ROOT)])
+
+
+def checkpoints(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+@pytest.fixture
+def broken(lab, tiny, tmp_path):
+    """`broken("rank:step:kind", ...)`: a run with that fault and a checkpoint at every step."""
+
+    def start(fault, *overrides, **env):
+        settings = lab.settings(
+            tiny, tmp_path / "run", train__epochs=1, train__checkpoint_steps=1, train__keep=9
+        )
+        return lab.start("cpu", settings, *overrides, EMO_FAULT=fault, PYTHONPATH=FAULTS, **env)
+
+    return start
+
+
+def test_a_bug_on_one_rank_ends_all_and_is_shown_alone(broken, tmp_path):
+    run = broken("1:3:raises")
+    assert run.wait() == 1
+    assert run.output.count("error:") == 1
+    assert "error: RuntimeError: a bug on one rank" in run.output
+    assert run.output.count("Traceback") == 1
+    assert not run.members()
+    assert checkpoints(tmp_path / "run") == ["step-00000001", "step-00000002"]
+
+
+def test_a_full_gpu_names_the_settings_that_help(broken):
+    """No GPU is needed for what torch raises, nor for what is said of it."""
+    run = broken("1:2:gpu_memory")
+    assert run.wait() == 2
+    assert run.output.count("error:") == 1
+    for word in ("GPU's memory", "train.accumulation", "activation_checkpointing", "bf16", "zero2"):
+        assert word in run.output
+    assert "Traceback" not in run.output
+    assert not run.members()
+
+
+def test_a_rank_killed_alone_ends_all(broken, tmp_path):
+    """As the kernel does for want of memory."""
+    run = broken("1:3:hangs")
+    run.wait_for("global batch")
+    while not (tmp_path / "run/checkpoints/step-00000002").is_dir():
+        time.sleep(0.05)
+    os.kill(run.ranks()[-1], signal.SIGKILL)
+    assert run.wait(60) == 1
+    assert "want of memory" in run.output
+    assert "Traceback" not in run.output
+    assert not run.members()
+
+
+def test_a_hung_rank_ends_all_when_the_time_is_over(broken):
+    run = broken("1:3:hangs", "runtime.timeout_seconds=3")
+    assert run.wait(120) == 1
+    assert run.output.count("error:") == 1
+    assert "did not arrive within runtime.timeout_seconds" in run.output
+    assert "resume=auto" in run.output
+    assert "Traceback" not in run.output
+    assert not run.members()
+
+
+def test_a_hung_rank_does_not_outlive_the_grace_of_a_stop(broken, tmp_path):
+    run = broken("0:3:hangs", EMO_GRACE="2")
+    while not (tmp_path / "run/checkpoints/step-00000002").is_dir():
+        assert run.process.poll() is None, run.output
+        time.sleep(0.05)
+    began = time.monotonic()
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait(60) == 75
+    print(f"ended {time.monotonic() - began:.1f} s after the signal")
+    assert not run.members()
+    assert checkpoints(tmp_path / "run") == ["step-00000001", "step-00000002"]
+
+
+def test_a_run_that_ends_well_says_so_in_five_lines_and_a_file(lab, tiny, tmp_path):
+    settings = lab.settings(tiny, tmp_path / "run", train__epochs=1)
+    run = lab.train("cpu", settings, "runtime.precision=bf16", "resume=auto")
+    assert run.process.returncode == 0
+    lines = run.output.splitlines()
+    first = lines.index("no checkpoint yet: from the start") + 1
+    banner = lines[first : next(n for n, line in enumerate(lines) if line.startswith("epoch 1/1"))]
+    assert len(banner) == 5
+    assert banner[0].startswith("strategy cpu · 2 processes · bf16 · cpu")
+    assert banner[1].startswith("model tiny: text + audio + fusion")
+    assert banner[3].startswith("global batch 24 = 2 × 1 × 12")
+    assert banner[4] == f"run {tmp_path / 'run'} · from the start"
+    assert json.loads((tmp_path / "run/exit.json").read_text()) == {"code": 0, "reason": "done"}
