@@ -196,7 +196,9 @@ def _create_zero_state(optimizer: Any, step: float) -> None:
     adam = _inner(optimizer)
     for group in adam.param_groups:
         for flat in group["params"]:
-            count = torch.tensor(step, dtype=torch.float32)
+            # DeepSpeed's own Adam, for optimizers beside a GPU, counts in plain integers
+            in_torch = type(adam).__module__.startswith("torch.")
+            count = torch.tensor(step, dtype=torch.float32) if in_torch else int(step)
             adam.state[flat] = {"step": count} | {k: torch.zeros_like(flat) for k in MOMENTS}
     zero = optimizer.optimizer  # DeepSpeed's, inside accelerate's wrapper
     if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):

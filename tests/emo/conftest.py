@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
+CROSSED = (("zero1", 2), ("zero3", 4), ("fsdp", 8), ("zero2", 10), ("cpu", 0))  # stopped at
 STRATEGIES = ("cpu", "zero1", "zero2", "zero3", "fsdp")
 
 
@@ -43,6 +44,9 @@ class Result:
 
     def weights(self) -> dict[str, torch.Tensor]:
         return load_file(self.newest / "weights.safetensors")
+
+    def weights_of(self, checkpoint: str) -> dict[str, torch.Tensor]:
+        return load_file(self.run / "checkpoints" / checkpoint / "weights.safetensors")
 
     def moments(self) -> dict[str, torch.Tensor]:
         return load_file(self.newest / "moments.safetensors")
@@ -76,7 +80,7 @@ def run_group(folder: Path, world: int, jobs: list[dict[str, Any]]) -> dict[str,
             )
         )  # fmt: skip
     try:
-        codes = [process.wait(540) for process in ranks]
+        codes = [process.wait(900) for process in ranks]
     finally:
         for process in ranks:
             process.kill()
@@ -97,21 +101,34 @@ def together() -> Callable[[Path, int, list[dict[str, Any]]], dict[str, Result]]
 def results(tmp_path_factory: pytest.TempPathFactory, tiny: Path, make_settings: Any) -> Any:
     """Every run below by name: `{strategy}-{world}`, `fp64-{world}`, `gradient-{world}` and so on.
 
-    `elastic-*` are stopped in the middle of an epoch at 2 processes, go on and are stopped again at
-    1, and end at 3.
+    `elastic*` are stopped in the middle of an epoch at 2 processes, go on and are stopped again at
+    1, and end at 3; `parts` holds their losses after each, `records` the folders that say which
+    rows every step used. `stopped-*` stop in the middle of an epoch and go on; `crossed` does so
+    under one strategy after the other.
     """
     folder = tmp_path_factory.mktemp("runs")
 
     def job(name: str, strategy: str = "cpu", stop_at: int = 0, **changes: Any) -> dict[str, Any]:
         config = make_settings(tiny, folder / name, **{"dropout": 0.0} | changes)
-        return {"strategy": strategy, "config": config, "stop_at": stop_at}
+        record = str(records[name]) if name in records else None
+        return {"strategy": strategy, "config": config, "stop_at": stop_at, "record": record}
 
     fp64 = {"runtime": {"precision": "fp64"}}
     whole = {"train__global_batch": 144, "train__epochs": 1, "optim__clip": None}  # one step
     long = {"train__epochs": 9}
     frozen = {"model__freeze": ["text", "audio"]}
+    on = {"resume": "auto"}
+    branches = make_settings(tiny, folder, dropout=0.0)["model"]
+    recomputed = {
+        f"model__{branch}": branches[branch] | {"activation_checkpointing": True}
+        for branch in ("text", "audio")
+    }
     elastic = {"train__epochs": 4, "resume": "auto"}
     stops = [("elastic", "cpu", fp64), ("elastic-zero2", "zero2", {})]
+
+    records = {name: folder / f"{name}-rows" for name, *_ in stops}
+    for path in records.values():
+        path.mkdir()
 
     found = run_group(
         folder,
@@ -130,6 +147,10 @@ def results(tmp_path_factory: pytest.TempPathFactory, tiny: Path, make_settings:
             job("frozen-zero3-2", "zero3", **frozen),
             job("frozen-fsdp-2", "fsdp", **frozen),
             *(job(name, how, 3, **elastic, **more) for name, how, more in stops),
+            job("recomputed-2", **recomputed),
+            *(job(f"stopped-{how}", how, 8, **on) for how in ("zero1", "zero3", "fsdp")),
+            *(job(f"stopped-{how}", how, 0, **on) for how in ("zero1", "zero3", "fsdp")),
+            *(job("crossed", how, at, **on) for how, at in CROSSED),
         ],
     )
     parts = {name: [found[name].losses] for name, *_ in stops}
@@ -161,7 +182,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, tiny: Path, make_settings:
     )
     for name, *_ in stops:
         parts[name].append(found[name].losses)
-    return found | {"parts": parts}
+    return found | {"parts": parts, "records": records}
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@
 
 A job is {"strategy", "config"} and, if wanted, "stop_at": every rank gets a real SIGTERM (or the
 "signal" named) when the log has reached that step; "fault" and "record": see `faults.py`;
-"copy_of": the run folder begins as a copy of that one. What comes of a job is read from its run
-folder.
+"gpu": not on the CPU; "copy_of": the run folder begins as a copy of that one. What comes of a job
+is read from its run folder.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 ENVIRONMENT = {
+    "gpu": {},
     "cpu": {"ACCELERATE_USE_CPU": "true"},
     "fsdp": {"ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},
     "zero": {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu"},
@@ -57,7 +58,9 @@ def do(job: dict[str, Any]) -> str:
     for variables in ENVIRONMENT.values():
         for name in variables:
             os.environ.pop(name, None)
-    os.environ |= ENVIRONMENT[job["strategy"].rstrip("0123456789")]
+    wanted = ENVIRONMENT[job["strategy"].rstrip("0123456789")]
+    on_cpu = ("ACCELERATE_USE_CPU", "DS_ACCELERATOR") if job.get("gpu") else ()
+    os.environ |= {name: value for name, value in wanted.items() if name not in on_cpu}
     runtime = {"strategy": job["strategy"], "processes": int(os.environ["WORLD_SIZE"])}
     raw = job["config"]
     raw["runtime"] = runtime | raw.get("runtime", {})

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from emo.export import export
+from emo.models.model import EmotionModel
+from emo.predict import Predictor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+from faults import recorded
 
 
 def distance(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
@@ -99,3 +110,65 @@ def test_evaluation_counts_every_turn_once(results, strategy):
     lines = (results[f"{strategy}-2"].run / "predictions-test.jsonl").read_text().splitlines()
     ids = [line.split('"utterance": "')[1].split('"')[0] for line in lines]
     assert len(ids) == len(set(ids)) == 24
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("elastic", 1e-9), ("elastic-zero2", 2e-5)])
+def test_another_number_of_processes_in_the_middle_of_an_epoch(results, name, tolerance):
+    """2, then 1, then 3: every row once an epoch, and the losses of a run that never stopped."""
+    whole, found = results[f"{name}-whole"], results[name]
+    first, second, third = results["parts"][name]
+    assert 3 <= len(first) < 6  # six steps an epoch
+    assert len(first) < len(second)
+    assert len(second) % 6
+    assert len(third) == 24
+    lines = recorded(results["records"][name])
+    assert {line["rank"] for line in lines} == {0, 1, 2}
+    for epoch in range(4):
+        counts = Counter(r for line in lines if line["epoch"] == epoch for r in line["rows"])
+        assert set(counts.values()) == {1}
+        assert len(counts) == 144
+    losses = [[run.losses[step] for step in range(1, 25)] for run in (found, whole)]
+    np.testing.assert_allclose(*losses, rtol=max(tolerance, 1e-9) * 5)
+    assert distance(found.weights(), whole.weights()) < tolerance
+
+
+@pytest.mark.parametrize("strategy", ["zero1", "zero3", "fsdp"])
+def test_a_stop_changes_nothing(results, strategy):
+    found, whole = results[f"stopped-{strategy}"], results[f"{strategy}-2"]
+    assert found.outcome == "done"
+    assert all(tensor.equal(whole.weights()[n]) for n, tensor in found.weights().items())
+    assert all(tensor.equal(whole.moments()[n]) for n, tensor in found.moments().items())
+
+
+def test_a_checkpoint_of_one_strategy_is_one_of_every_other(results):
+    assert results["crossed"].outcome == "done"
+    assert distance(results["crossed"].weights(), results["cpu-2"].weights()) < 2e-5
+
+
+def test_activation_checkpointing_changes_nothing(results):
+    assert distance(results["recomputed-2"].weights(), results["cpu-2"].weights()) < 1e-6
+
+
+EXPORTED = ["cpu-2", "zero1-2", "zero2-2", "zero3-2", "fsdp-2"]
+EXPORTED += ["frozen-zero1-2", "frozen-zero3-2", "frozen-fsdp-2"]
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_export_holds_everything_and_predicts_the_same(results, name, tiny_corpus, tmp_path):
+    """From the recording on, against what the strategy itself wrote of the same test turns."""
+    run = results[name].run
+    export(run, tmp_path / "out")
+    model = EmotionModel.from_pretrained(tmp_path / "out")
+    facts = json.loads((run / "metrics.json").read_text())
+    best = model.state_dict()
+    saved = results[name].weights_of(facts["checkpoint"])
+    assert best.keys() == saved.keys()
+    assert all(best[key].equal(saved[key]) for key in best)
+    predictor = Predictor.from_export(tmp_path / "out")
+    turns = [json.loads(line) for line in (tiny_corpus / "turns.jsonl").read_text().splitlines()]
+    turns = {turn["id"]: turn for turn in turns}
+    lines = (run / "predictions-test.jsonl").read_text().splitlines()
+    for line in map(json.loads, lines[:8]):
+        turn = turns[line["utterance"].split("/")[-1]]
+        found = predictor.predict(tiny_corpus / turn["audio"], turn["text"])
+        assert found == pytest.approx(line["probabilities"], abs=2e-5)
