@@ -1,4 +1,4 @@
-"""What only a GPU shows; skipped where there is none. Tolerances are for one card's TF32 and fp16."""
+"""What only a GPU shows; skipped where there is none. Tolerances allow for TF32, bf16 and fp16."""
 
 import json
 
