@@ -190,6 +190,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """As safetensors. Raises OSError, which safetensors hides in an error of its own."""
     try:
         save_file(tensors, path, metadata={"format": "pt"})
+        path.chmod(path.parent.stat().st_mode & 0o666)  # it was made for our eyes only
     except SafetensorError as error:
         if code := re.search(r"os error (\d+)", str(error)):
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None

@@ -27,7 +27,14 @@ class Result:
     """What a run left behind."""
 
     run: Path
-    outcome: str
+    outcomes: tuple[str, ...]  # what each rank said at its end
+
+    @property
+    def outcome(self) -> str:
+        """What all ranks said, but for those that only ended because another one failed."""
+        said = {one for one in self.outcomes if not one.startswith("error: rank ")}
+        assert len(said) == 1, self.outcomes
+        return said.pop()
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -87,8 +94,8 @@ def run_group(folder: Path, world: int, jobs: list[dict[str, Any]]) -> dict[str,
     logs = [(folder / f"{path.stem}-rank{rank}.log").read_text() for rank in range(world)]
     assert codes == [0] * world, "\n".join(logs)
     print(logs[0])
-    outcomes = json.loads(path.with_suffix(".outcomes").read_text())
-    return {Path(run).name: Result(Path(run), outcome) for run, outcome in outcomes.items()}
+    said = [json.loads(path.with_suffix(f".rank{rank}").read_text()) for rank in range(world)]
+    return {Path(run).name: Result(Path(run), tuple(one[run] for one in said)) for run in said[0]}
 
 
 @pytest.fixture(scope="session")

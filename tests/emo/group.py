@@ -93,8 +93,7 @@ def main() -> None:
         if os.environ["RANK"] == "0":
             print(f"== {Path(job['config']['run']).name} {time.monotonic() - began:.1f} s, "
                   f"CPU {time.process_time() - used:.1f} s", flush=True)  # fmt: skip
-    if os.environ["RANK"] == "0":
-        Path(sys.argv[1]).with_suffix(".outcomes").write_text(json.dumps(outcomes))
+    Path(sys.argv[1]).with_suffix(f".rank{os.environ['RANK']}").write_text(json.dumps(outcomes))
     dist.destroy_process_group()
 
 

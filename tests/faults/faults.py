@@ -40,9 +40,9 @@ def gradient(model: Any, micro: list[dict[str, Any]]) -> None:
 
 
 def no_room(model: Any, micro: list[dict[str, Any]]) -> None:
-    """From now on no file of this process grows beyond 20 kB: the kernel's EFBIG."""
+    """From now on no file of this process grows beyond 10 kB: the kernel's EFBIG."""
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
 
 
 KINDS: dict[str, Callable[[Any, list[dict[str, Any]]], None]] = {
