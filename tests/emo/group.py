@@ -4,8 +4,8 @@
 
 A job is {"strategy", "config"} and, if wanted, "stop_at": every rank gets a real SIGTERM (or the
 "signal" named) when the log has reached that step; "fault" and "record": see `faults.py`;
-"gpu": not on the CPU; "copy_of": the run folder begins as a copy of that one. What comes of a job
-is read from its run folder.
+"gpu": not on the CPU; "environment": more variables; "copy_of": the run folder begins as a copy of
+that one. What comes of a job is read from its run folder.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def do(job: dict[str, Any]) -> str:
     AcceleratorState._reset_state(True)
     GradientState._reset_state()
     PartialState._reset_state()
-    for variables in ENVIRONMENT.values():
-        for name in variables:
-            os.environ.pop(name, None)
+    for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_", "DS_"))]:
+        del os.environ[name]
     wanted = ENVIRONMENT[job["strategy"].rstrip("0123456789")]
     on_cpu = ("ACCELERATE_USE_CPU", "DS_ACCELERATOR") if job.get("gpu") else ()
     os.environ |= {name: value for name, value in wanted.items() if name not in on_cpu}
+    os.environ |= job.get("environment", {})
     runtime = {"strategy": job["strategy"], "processes": int(os.environ["WORLD_SIZE"])}
     raw = job["config"]
     raw["runtime"] = runtime | raw.get("runtime", {})
