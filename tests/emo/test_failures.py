@@ -24,7 +24,7 @@ def small_disk(tmp_path_factory):
     mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
     yield folder if mounted else None
     if mounted:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,6 @@ def found(tmp_path_factory, tiny, make_settings, group, small_disk, damaged):
         broken("nan-zero2", "1:3:nan", "zero2"),
         broken("gradient", "0:3:gradient"),
         broken("gradient-zero2", "0:3:gradient", "zero2"),
-        broken("gradient-zero3", "0:3:gradient", "zero3"),
         broken("skipped", "1:3:nan", **skip),
         job("exploding", **skip, train__max_nonfinite=2, **exploding),
         broken("no-room", "0:3:no_room"),
@@ -89,6 +88,8 @@ def found(tmp_path_factory, tiny, make_settings, group, small_disk, damaged):
     ]  # fmt: skip
     if small_disk:
         jobs.append(job("full", where=small_disk))
+    # The last: ZeRO-3 puts another torch.nn.functional.linear into its process, for good.
+    jobs.append(broken("gradient-zero3", "0:3:gradient", "zero3"))
     return group(folder, 2, jobs)
 
 
