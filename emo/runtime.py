@@ -237,13 +237,24 @@ def quiet() -> Iterator[None]:
 
 
 def _cpu_adam(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """DeepSpeed's Adam for states in the CPU's memory; compiled at its first use."""
+    """DeepSpeed's Adam for states in the CPU's memory; compiled at its first use.
+
+    Raises:
+        RuntimeMismatch: it cannot be compiled here.
+    """
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-    return DeepSpeedCPUAdam(
-        parameter_groups(model, config),
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        adamw_mode=config.name == "adamw",  # its default turns every Adam into AdamW
-    )
+    try:
+        return DeepSpeedCPUAdam(
+            parameter_groups(model, config),
+            lr=config.lr,
+            betas=config.betas,
+            eps=config.eps,
+            adamw_mode=config.name == "adamw",  # its default turns every Adam into AdamW
+        )
+    except RuntimeError as error:
+        why = str(error.__cause__ or error).strip().splitlines()[0]
+        raise RuntimeMismatch(
+            "runtime.offload=true needs DeepSpeed's own Adam, which is compiled at its first use "
+            f"and could not be ({why}): install a C++ compiler and ninja, or leave offload out"
+        ) from None

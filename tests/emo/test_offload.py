@@ -3,6 +3,11 @@
 In a group of its own: the first use compiles the optimizer, which takes a minute or two.
 """
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -52,3 +57,20 @@ def test_a_stopped_run_ends_like_one_that_was_not(found, strategy):
     assert again.outcome == "done"
     assert all(torch.equal(again.weights()[n], t) for n, t in whole.weights().items())
     assert all(torch.equal(again.moments()[n], t) for n, t in whole.moments().items())
+
+
+def test_without_a_compiler_it_is_refused_with_a_remedy(tmp_path):
+    code = (
+        "import torch; from emo.optim import OptimConfig; from emo.runtime import _cpu_adam\n"
+        "_cpu_adam(torch.nn.Linear(2, 2), OptimConfig())"
+    )
+    environment = os.environ | {
+        "TORCH_EXTENSIONS_DIR": str(tmp_path), "CXX": "/bin/false", "DS_ACCELERATOR": "cpu",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    last = done.stderr.strip().splitlines()[-1]
+    assert "RuntimeMismatch: runtime.offload=true needs DeepSpeed's own Adam" in last
+    assert "install a C++ compiler" in last
