@@ -5,7 +5,8 @@
 A job is {"strategy", "config"} and, if wanted, "stop_at": every rank gets a real SIGTERM (or the
 "signal" named) when the log has reached that step; "fault" and "record": see `faults.py`;
 "gpu": not on the CPU; "environment": more variables; "copy_of": the run folder begins as a copy of
-that one. What comes of a job is read from its run folder.
+that one; "as_ranks": this lone process cuts a batch into micro-batches as ranks cut it among them.
+What comes of a job is read from its run folder.
 """
 
 from __future__ import annotations
@@ -40,18 +41,26 @@ def stop_when(log: Path, step: int, number: int, ended: threading.Event) -> None
         time.sleep(0.002)
 
 
+def cut_as_ranks(batches: Any, world: int, rank: int, accumulation: int = 1) -> Any:
+    """`emo.plan.rank_slices` of one process, its micro-batches those of `accumulation` ranks."""
+    assert (world, rank) == (1, 0)
+    return batches.reshape(*batches.shape[:-1], -1, accumulation).swapaxes(-1, -2)
+
+
 def do(job: dict[str, Any]) -> str:
     import faults
     import torch.distributed as dist
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
-    from emo import process
+    from emo import data, process
     from emo.config import ExperimentConfig
+    from emo.plan import rank_slices
     from emo.train import train
     from shards.configfile import parse
     from shards.errors import UserError
 
     process._stop = False
+    data.rank_slices = cut_as_ranks if job.get("as_ranks") else rank_slices
     AcceleratorState._reset_state(True)
     GradientState._reset_state()
     PartialState._reset_state()
