@@ -121,7 +121,7 @@ def settings(shards: Path, run: Path, *, dropout: float = 0.1, **changes: Any) -
 
 @dataclass
 class Run:
-    """A launch/train.sh at work, in a session of its own."""
+    """A launch/train.sh at work; its log's name in their environment marks all its processes."""
 
     process: subprocess.Popen[str]
     log: Path
@@ -142,17 +142,26 @@ class Run:
         return self.process.wait(seconds)
 
     def members(self, name: str = "") -> list[int]:
-        """Live processes of this run's session whose command line holds `name`."""
+        """Live processes of this run, in whichever session, whose command line holds `name`."""
         found = []
+        mark = f"EMO_TEST_RUN={self.log}".encode()
         for entry in Path("/proc").iterdir():
             try:
                 fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                marked = mark in (entry / "environ").read_bytes().split(b"\0")
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except (OSError, IndexError):
                 continue
-            if fields[0] not in "ZX" and int(fields[3]) == self.process.pid and name in line:
+            if fields[0] not in "ZX" and marked and name in line:
                 found.append(int(entry.name))
         return sorted(found)
+
+    def gone(self) -> bool:
+        """Whether nothing of it is left; what only sleeps may wake up once more to see its end."""
+        end = time.monotonic() + 30
+        while self.members() and time.monotonic() < end:
+            time.sleep(0.05)
+        return not self.members()
 
     def ranks(self) -> list[int]:
         launcher = self.launcher()
@@ -193,6 +202,7 @@ class Lab:
     ) -> Run:
         log = self.folder / f"launch-{len(self.runs)}.log"
         environment = os.environ | {"EMO_PROCESSES": str(processes), "OMP_NUM_THREADS": "1"} | env
+        environment["EMO_TEST_RUN"] = str(log)  # see Run.members
         with log.open("w") as file:
             process = subprocess.Popen(
                 ["launch/train.sh", strategy, str(self.write(raw)), *overrides],
@@ -208,7 +218,7 @@ class Lab:
         """A run to its end, whatever that is: look at `.process.returncode` and `.output`."""
         run = self.start(strategy, raw, *overrides, processes=processes, **env)
         run.wait(540)
-        assert not run.members(), f"left behind: {run.members()}"
+        assert run.gone(), f"left behind: {run.members()}"
         return run
 
     def close(self) -> None:

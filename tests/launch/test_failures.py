@@ -35,7 +35,7 @@ def test_a_bug_on_one_rank_ends_all_and_is_shown_alone(broken, tmp_path):
     assert run.output.count("error:") == 1
     assert "error: RuntimeError: a bug on one rank" in run.output
     assert run.output.count("Traceback") == 1
-    assert not run.members()
+    assert run.gone()
     assert checkpoints(tmp_path / "run") == ["step-00000001", "step-00000002"]
 
 
@@ -47,7 +47,7 @@ def test_a_full_gpu_names_the_settings_that_help(broken):
     for word in ("GPU's memory", "train.accumulation", "activation_checkpointing", "bf16", "zero2"):
         assert word in run.output
     assert "Traceback" not in run.output
-    assert not run.members()
+    assert run.gone()
 
 
 def test_a_rank_killed_alone_ends_all(broken, tmp_path):
@@ -60,7 +60,7 @@ def test_a_rank_killed_alone_ends_all(broken, tmp_path):
     assert run.wait(60) == 1
     assert "want of memory" in run.output
     assert "Traceback" not in run.output
-    assert not run.members()
+    assert run.gone()
 
 
 def test_a_hung_rank_ends_all_when_the_time_is_over(broken):
@@ -70,7 +70,7 @@ def test_a_hung_rank_ends_all_when_the_time_is_over(broken):
     assert "did not arrive within runtime.timeout_seconds" in run.output
     assert "resume=auto" in run.output
     assert "Traceback" not in run.output
-    assert not run.members()
+    assert run.gone()
 
 
 def test_a_hung_rank_does_not_outlive_the_grace_of_a_stop(broken, tmp_path):
@@ -82,7 +82,7 @@ def test_a_hung_rank_does_not_outlive_the_grace_of_a_stop(broken, tmp_path):
     run.process.send_signal(signal.SIGTERM)
     assert run.wait(60) == 75
     print(f"ended {time.monotonic() - began:.1f} s after the signal")
-    assert not run.members()
+    assert run.gone()
     assert checkpoints(tmp_path / "run") == ["step-00000001", "step-00000002"]
 
 

@@ -81,14 +81,6 @@ def logged(folder: Path) -> int:
     return max(steps, default=0)
 
 
-def gone(run) -> bool:
-    """Whether nothing of the run is left; what only sleeps may wake up once more to see it."""
-    end = time.monotonic() + 30
-    while run.members() and time.monotonic() < end:
-        time.sleep(0.05)
-    return not run.members()
-
-
 def disturb(run, how: str) -> int:
     """Do it; the exit code of train.sh."""
     if how == "kill -9 of all":
@@ -106,7 +98,7 @@ def disturb(run, how: str) -> int:
             os.kill(pid, signal.SIGTERM)
         assert run.wait(STOPPED_WITHIN) == 75, run.output
     code = run.wait(60)
-    assert gone(run)
+    assert run.gone()
     return code
 
 
@@ -124,7 +116,7 @@ def torment(course: Course, folder: Path, disturbances: list[tuple[str, float]])
             run.wait_for(f"resuming from .*{before.name}")
         if not how:
             assert run.wait() == 0, run.output
-            assert gone(run)
+            assert run.gone()
             break
         if moment >= 0:
             run.wait_for("resumed at step|from the start")
