@@ -49,7 +49,7 @@ def damaged(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, tiny, make_settings, group, small_disk, damaged):
+def found(tmp_path_factory, tiny, make_settings, together, small_disk, damaged):
     """Every run by name."""
     folder = tmp_path_factory.mktemp("failures")
 
@@ -90,7 +90,7 @@ def found(tmp_path_factory, tiny, make_settings, group, small_disk, damaged):
         jobs.append(job("full", where=small_disk))
     # The last: ZeRO-3 puts another torch.nn.functional.linear into its process, for good.
     jobs.append(broken("gradient-zero3", "0:3:gradient", "zero3"))
-    return group(folder, 2, jobs)
+    return together(folder, 2, jobs)
 
 
 def same(one, two):

@@ -16,7 +16,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, tiny, make_settings, group):
+def found(tmp_path_factory, tiny, make_settings, together):
     """One process: on the CPU, and on the GPU in every precision and under every strategy."""
     folder = tmp_path_factory.mktemp("gpu")
 
@@ -31,7 +31,7 @@ def found(tmp_path_factory, tiny, make_settings, group):
             "gpu": strategy != "cpu",
         }
 
-    return group(
+    return together(
         folder,
         1,
         [

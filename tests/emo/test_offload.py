@@ -13,7 +13,7 @@ import torch
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, tiny, make_settings, group):
+def found(tmp_path_factory, tiny, make_settings, together):
     folder = tmp_path_factory.mktemp("offload")
 
     def job(name, strategy="cpu", offload=True, stop_at=0, **changes):
@@ -30,7 +30,7 @@ def found(tmp_path_factory, tiny, make_settings, group):
         job("zero2-adamw", "zero2", optim__name="adamw"),
         *(job(f"stopped-{how}", how, stop_at=at) for how in ("zero2", "zero3") for at in (8, 0)),
     ]
-    return group(folder, 2, jobs)
+    return together(folder, 2, jobs)
 
 
 def furthest(one, two):

@@ -29,7 +29,7 @@ def test_settings_that_would_silently_become_others(settings, message):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, tiny, make_settings, group):
+def found(tmp_path_factory, tiny, make_settings, together):
     """Runs for which the launcher and the configuration do not say the same."""
     folder = tmp_path_factory.mktemp("mismatches")
 
@@ -37,7 +37,7 @@ def found(tmp_path_factory, tiny, make_settings, group):
         config = make_settings(tiny, folder / name, runtime=runtime, train__epochs=1)
         return {"strategy": launched, "config": config, "environment": env or {}}
 
-    return group(
+    return together(
         folder,
         2,
         [
