@@ -6,14 +6,11 @@ in tests/launch.
 
 import json
 import os
-import shutil
 import subprocess
 
 import pytest
 import torch
 from safetensors.torch import load_file
-
-from shards.index import open_dataset
 
 
 @pytest.fixture(scope="module")
@@ -28,34 +25,13 @@ def small_disk(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def damaged(tiny, tmp_path_factory):
-    """The tiny dataset with one flipped byte in a training turn's features, and that turn's key."""
-    from emo.experiment import VIEW_COLUMNS
-    from shards.views import ViewConfig, make_view
-
-    folder = tmp_path_factory.mktemp("damaged") / "shards"
-    shutil.copytree(tiny, folder)
-    dataset = open_dataset(folder)
-    view = make_view(dataset.columns(*VIEW_COLUMNS), ViewConfig(labels="four", test=0.2, val=0.2))
-    row = int(view.train[0])
-    place = int(dataset.column("logmel.offset")[row]) + 200
-    path = sorted(folder.glob("*.tar"))[int(dataset.column("shard")[row])]
-    with path.open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)[0]
-        file.seek(place)
-        file.write(bytes([byte ^ 1]))
-    return folder, path.name, str(dataset.column("utterance")[row])
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory, tiny, make_settings, together, small_disk, damaged):
+def found(tmp_path_factory, tiny, make_settings, together, small_disk):
     """Every run by name."""
     folder = tmp_path_factory.mktemp("failures")
 
-    def job(name, strategy="cpu", where=folder, shards=tiny, copy_of=None, more=None, **changes):
+    def job(name, strategy="cpu", where=folder, copy_of=None, more=None, **changes):
         basis = {"train__epochs": 1, "train__checkpoint_steps": 1, "train__keep": 9}
-        config = make_settings(shards, where / name, resume="auto", **(basis | changes))
+        config = make_settings(tiny, where / name, resume="auto", **(basis | changes))
         made = {"strategy": strategy, "config": config} | (more or {})
         return made | ({"copy_of": str(folder / copy_of)} if copy_of else {})
 
@@ -76,8 +52,6 @@ def found(tmp_path_factory, tiny, make_settings, together, small_disk, damaged):
         broken("no-room", "0:3:no_room"),
         job("no-room-resumed", copy_of="no-room"),
         broken("no-room-on-1", "1:3:no_room"),
-        job("damaged", shards=damaged[0]),
-        job("damaged-skipped", shards=damaged[0], data__damage="skip", train__epochs=2),
         job("no-time", train__max_minutes=0.0001),
         job("no-time-resumed", copy_of="no-time"),
         job(
@@ -164,21 +138,6 @@ def test_a_full_disk(found, small_disk):
     assert saved
     assert not list(result.run.glob("checkpoints/*.tmp"))
     assert same(at(result, saved[-1]), at(found["plain"], saved[-1]))
-
-
-def test_a_damaged_sample_on_one_rank_is_named_and_ends_all(found, damaged):
-    _, shard, utterance = damaged
-    message = found["damaged"].outcome
-    assert message.startswith("error: ")
-    assert shard in message
-    assert utterance in message
-    assert "logmel" in message
-
-
-def test_a_damaged_sample_is_skipped_and_counted_over_all_ranks(found):
-    result = found["damaged-skipped"]
-    assert result.outcome == "done"
-    assert result.state()["skipped"] == 2  # once an epoch
 
 
 def test_time_and_signals_stop_with_a_checkpoint_of_the_step(found):
