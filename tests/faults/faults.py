@@ -5,6 +5,7 @@ A fault is "rank:step:kind": that rank suffers it at its `step`-th optimizer ste
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import resource
@@ -70,13 +71,15 @@ def arm(fault: str | None, record: str | None) -> Callable[[], None]:
     here = int(os.environ.get("RANK", "0"))
     calls, used = 0, []
 
-    def train_step(runtime: Any, model: Any, optimizer: Any, micro: Any, *rest: Any) -> Any:
+    def train_step(*arguments: Any) -> Any:
         nonlocal calls, used
         calls += 1
+        named = inspect.signature(step).bind(*arguments).arguments
+        micro = named["micro"]
         used = [int(row) for b in micro for row in b["row"][b["valid"]]]
-        if (runtime.rank, calls) == (int(rank), int(at)):
-            KINDS[kind](model, micro)
-        return step(runtime, model, optimizer, micro, *rest)
+        if (named["runtime"].rank, calls) == (int(rank), int(at)):
+            KINDS[kind](named["model"], micro)
+        return step(*arguments)
 
     def count_step(progress: Any, *rest: Any) -> Any:
         if record:
