@@ -194,13 +194,16 @@ def _step_counts(runtime: Runtime, model: nn.Module, optimizer: Any) -> dict[str
 def _create_zero_state(optimizer: Any, step: float) -> None:
     """DeepSpeed makes Adam's state in its first step; a resumed run needs it before."""
     adam = _inner(optimizer)
-    for group in adam.param_groups:
-        for flat in group["params"]:
-            # DeepSpeed's own Adam, for optimizers beside a GPU, counts in plain integers
-            in_torch = type(adam).__module__.startswith("torch.")
-            count = torch.tensor(step, dtype=torch.float32) if in_torch else int(step)
-            adam.state[flat] = {"step": count} | {k: torch.zeros_like(flat) for k in MOMENTS}
     zero = optimizer.optimizer  # DeepSpeed's, inside accelerate's wrapper
+    # Stage 3 shows Adam its weights only while it steps.
+    flats = getattr(zero, "fp32_partitioned_groups_flat", None) or [
+        flat for group in adam.param_groups for flat in group["params"]
+    ]
+    # DeepSpeed's own Adam, for optimizers beside a GPU, counts in plain integers.
+    in_torch = type(adam).__module__.startswith("torch.")
+    for flat in flats:
+        count = torch.tensor(step, dtype=torch.float32) if in_torch else int(step)
+        adam.state[flat] = {"step": count} | {k: torch.zeros_like(flat) for k in MOMENTS}
     if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):
         # Stages 1 and 2 find moments through the weights, linked in the first step or now.
         zero._hp_optimizer_states_linked = False
