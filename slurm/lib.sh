@@ -87,7 +87,7 @@ on_every_node() {
     export EMO_MAIN_ADDRESS EMO_MAIN_PORT EMO_NODES=$SLURM_JOB_NUM_NODES
     if ((SLURM_JOB_NUM_NODES > 1)); then label=(--label); fi # each line begins with its node
     srun --mpi=none --kill-on-bad-exit=1 --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
-        --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "${label[@]}" bash slurm/step.sh "$@" &
+        --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "${label[@]}" "${SITE_SRUN[@]}" bash slurm/step.sh "$@" &
     step=$!
     while :; do                     # a trapped signal ends `wait` early
         INTERRUPTED=0 code=0

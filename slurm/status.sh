@@ -2,9 +2,10 @@
 # Says where a chain stands, and where its logs and its TensorBoard folder are.
 # usage: slurm/status.sh [NAME]      (without a name: every chain below SITE_RUNS)
 set -euo pipefail
+CALLER=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# shellcheck source=slurm/site.sh
-source "${EMO_SITE:-slurm/site.sh}"
+# shellcheck source=slurm/options.sh
+source slurm/options.sh
 
 # The state of one job, from the first that knows it: the queue, the job's own history, the
 # scheduler's memory of ended jobs (some minutes long), the stages that it waited for.
@@ -57,6 +58,13 @@ array_state() {
     echo "$line of 0-$((count - 1))"
 }
 
+# The last error that the stage's log tells of; a node's number may be before it.
+why() {
+    local said
+    said=$(grep -hEs '^([0-9]+: )?error: ' "$chain/logs/$1-$2"*.log | tail -n 1) || true
+    if [[ -n $said ]]; then echo "              $said"; fi
+}
+
 show() {                            # one chain
     local name=$1 chain=$SITE_RUNS/$1 stage job count waits
     if [[ ! -f $chain/chain ]]; then
@@ -71,6 +79,7 @@ show() {                            # one chain
         elif [[ $stage == preprocess ]]; then state[$stage]=$(job_state "$stage" "${job}_0" $waits)
         else state[$stage]=$(job_state "$stage" "$job" $waits); fi
         printf '  %-10s  job %-8s  %s\n' "$stage" "$job" "${state[$stage]}"
+        if [[ ${state[$stage]} == failed* ]]; then why "$stage" "$job"; fi
     done <"$chain/chain"
     echo "  logs         $chain/logs"
     echo "  TensorBoard  tensorboard --logdir $chain --host localhost"

@@ -3,17 +3,26 @@
 # usage (inside srun): slurm/step.sh COMMAND...
 set -euo pipefail
 
+{ # read to the end before it runs: somebody may edit this file meanwhile
 # shellcheck source=slurm/site.sh
 source "${EMO_SITE:-slurm/site.sh}"
 set +u                              # activation scripts of conda and modules use unset variables
 site_activate
 set -u
-if [[ -n $SITE_SCRATCH ]]; then export TMPDIR="$SITE_SCRATCH"; fi
+if [[ -n $SITE_SCRATCH ]]; then
+    mkdir -p "$SITE_SCRATCH"
+    export TMPDIR="$SITE_SCRATCH"
+fi
+# launch/train.sh gives a save as long as the scheduler does.
+if [[ $SITE_SIGNAL == *@* ]]; then export EMO_GRACE="${SITE_SIGNAL#*@}"; fi
 
 export EMO_NODE_RANK=$SLURM_NODEID
 processes=$SITE_PROCESSES_PER_NODE
 if [[ -z $processes ]]; then processes=$((SITE_GPUS_PER_NODE > 0 ? SITE_GPUS_PER_NODE : 1)); fi
 export EMO_PROCESSES=$processes
+# A rank's share of the cores that were asked for: not every cluster keeps a task to its own.
+threads=$((${SLURM_CPUS_PER_TASK:-1} / processes))
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}"
 
 # SLURM signals every process of a step. USR1, which would kill launcher and ranks, is for this
 # shell alone: it means "save and stop", and the command hears it as a SIGTERM. A SIGTERM from SLURM
@@ -42,3 +51,4 @@ done
 if ((told && code != 0 && code != 75)); then code=143; fi
 echo "$code" >"$EMO_JOB/exit.$SLURM_NODEID"
 exit "$code"
+}

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Submits the whole chain: preprocess (array) -> merge -> text and audio -> fusion -> evaluate.
 set -euo pipefail
+CALLER=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# shellcheck source=slurm/site.sh
-source "${EMO_SITE:-slurm/site.sh}"
+# shellcheck source=slurm/options.sh
+source slurm/options.sh
 
 STAGES=(preprocess merge text audio fusion evaluate)
 declare -A AFTER=([preprocess]="" [merge]="preprocess" [text]="merge" [audio]="merge"
@@ -14,7 +15,7 @@ help() {
 usage: slurm/submit.sh SHARDS TEXT AUDIO FUSION [options] [key=value ...]
 
 SHARDS, TEXT, AUDIO and FUSION are the configurations of the shards and of the three trainings;
-key=value is handed to the three trainings. For instance:
+key=value is handed to the three trainings. Folders in them count from the repository. For instance:
 
   slurm/submit.sh configs/shards/sample.yaml configs/sample/{text,audio,fusion}.yaml --nodes 2
 
@@ -27,7 +28,8 @@ key=value is handed to the three trainings. For instance:
   --dry-run        print every command, submit nothing
 
 slurm/site.sh says on which partition, with how many GPUs, and so on. slurm/status.sh NAME says
-where the chain stands.
+where the chain stands. The same command again, after a failure, goes on: what is there already,
+shards or a finished training, is not made twice.
 END
 }
 
@@ -36,8 +38,7 @@ refuse() {
     exit 2
 }
 
-name="" nodes=1 strategy="" tasks=3 from=preprocess dry=0 configs=() overrides=()
-if ((SITE_GPUS_PER_NODE > 0)); then strategy=gpu; else strategy=cpu; fi
+name="" nodes=1 strategy=$(site_strategy) tasks=3 from=preprocess dry=0 configs=() overrides=()
 while (($# > 0)); do
     case $1 in
         -h | --help) help; exit 0 ;;
@@ -47,7 +48,7 @@ while (($# > 0)); do
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         -*) refuse "unknown option $1; slurm/submit.sh --help lists them" ;;
         *=*) overrides+=("$1"); shift ;;
-        *) configs+=("$1"); shift ;;
+        *) configs+=("$(from_here "$1")"); shift ;;
     esac
 done
 
@@ -61,8 +62,10 @@ done
 [[ $strategy =~ ^(cpu|gpu|zero[123]|fsdp)$ ]] ||
     refuse "--strategy $strategy: not one of cpu gpu zero1 zero2 zero3 fsdp"
 [[ " ${STAGES[*]} " == *" $from "* ]] || refuse "--from $from: not one of ${STAGES[*]}"
-name=${name:-$(basename "$(dirname "${configs[3]}")")}
-[[ $name =~ ^[A-Za-z0-9._-]+$ ]] || refuse "--name $name: letters, digits, '.', '_' and '-' only"
+name=${name:-$(basename "$(dirname "$(realpath -s "${configs[3]}")")")}
+[[ $name =~ ^[A-Za-z0-9_-][A-Za-z0-9._-]*$ ]] ||
+    refuse "--name $name: letters, digits, '_', '-' and, after the first, '.' only"
+[[ $SITE_RUNS != *[,%]* ]] || refuse "SITE_RUNS=$SITE_RUNS: sbatch gives ',' and '%' a meaning"
 ((dry)) || command -v sbatch >/dev/null || refuse "sbatch is not on this machine; submit from a \
 login node of the cluster, or see the commands with --dry-run"
 
@@ -71,26 +74,15 @@ run() { echo "$chain/$1"; }         # the run folder of a training stage
 
 # options STAGE / script STAGE: what sbatch gets before and after the script, in the array `words`.
 options() {
-    words=(--requeue --open-mode=append --ntasks-per-node=1)
-    if [[ -n $SITE_SIGNAL ]]; then words+=("--signal=B:$SITE_SIGNAL"); fi
-    if [[ -n $SITE_PARTITION ]]; then words+=("--partition=$SITE_PARTITION"); fi
-    if [[ -n $SITE_ACCOUNT ]]; then words+=("--account=$SITE_ACCOUNT"); fi
-    if [[ -n $SITE_MEMORY ]]; then words+=("--mem=$SITE_MEMORY"); fi
-    local time=$SITE_TIME_EVALUATE cpus=$SITE_CPUS_TRAIN log=%j
-    case $1 in
-        preprocess)
-            time=$SITE_TIME_PREPROCESS cpus=$SITE_CPUS_PREPROCESS log=%A_%a
-            words+=("--array=0-$((tasks - 1))") ;;
-        text | audio | fusion)
-            time=$SITE_TIME_TRAIN
-            words+=("--nodes=$nodes") ;;
+    local kind=$1 log=%j
+    case $1 in text | audio | fusion) kind=train ;; esac
+    site_options "$kind"
+    case $kind in
+        preprocess) log=%A_%a; words+=("--array=0-$((tasks - 1))") ;;
+        train) words+=("--nodes=$nodes") ;;
     esac
-    if [[ -n $time ]]; then words+=("--time=$time"); fi
-    if [[ $1 != preprocess && $1 != merge ]] && ((SITE_GPUS_PER_NODE > 0)); then
-        words+=("--gpus-per-node=$SITE_GPUS_PER_NODE")
-    fi
-    words+=("--cpus-per-task=$cpus" "${SITE_SBATCH[@]}" "--job-name=$name-$1"
-        "--output=$chain/logs/$1-$log.log" "--export=ALL,EMO_CHAIN=$chain,EMO_STAGE=$1")
+    words+=("--job-name=$name-$1" "--output=$chain/logs/$1-$log.log"
+        "--export=ALL,EMO_CHAIN=$chain,EMO_STAGE=$1")
 }
 
 script() {
@@ -114,7 +106,39 @@ give_up() {
     exit 1
 }
 
-if ((!dry)); then mkdir -p "$chain/logs"; fi
+# Two chains in one folder would only refuse each other's locks.
+refuse_if_live() {
+    local jobs live
+    if [[ ! -f $chain/chain ]]; then return 0; fi
+    jobs=$(cut -d' ' -f2 "$chain/chain" | paste -sd,)
+    live=$(squeue --noheader --jobs="$jobs" --format=%F 2>/dev/null | sort -nu | paste -sd' ') || true
+    if [[ -n $live ]]; then
+        refuse "chain $name waits or runs: end it first (scancel $live), or take another --name"
+    fi
+}
+
+# A typo in the last training's configuration should not come to light when the others have run.
+# Where the programs are not on this machine, the jobs will tell.
+refuse_bad_configs() {
+    local stage problems
+    problems=$(
+        set +eu # see slurm/step.sh
+        site_activate >/dev/null 2>&1
+        command -v "${SITE_RUN_IN[0]:-emo}" >/dev/null || exit 0
+        for stage in text audio fusion; do
+            script "$stage"
+            "${SITE_RUN_IN[@]}" emo config "${words[@]:2}" 2>&1 >/dev/null & # at once: they start slowly
+        done
+        wait
+    )
+    if grep -q '^error: ' <<<"$problems"; then refuse "nothing is submitted:"$'\n'"$problems"; fi
+}
+
+if ((!dry)); then
+    refuse_if_live
+    refuse_bad_configs
+    mkdir -p "$chain/logs" || refuse "$chain/logs cannot be made: see SITE_RUNS in slurm/site.sh"
+fi
 # The record for status.sh: of stages that are not submitted now, the last submission stays.
 record=""
 started=0

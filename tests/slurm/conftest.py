@@ -29,6 +29,8 @@ WITHOUT = "SLURM's programs are missing"
 NODES = ("n1", "n2")
 CPUS = 8  # declared a node, whatever the machine has: two jobs side by side with site.sh's values
 
+GPUS = ("/dev/null", "/dev/zero")  # what SLURM takes for the GPUs of each node
+
 CONFIGURATION = """\
 ClusterName=emotest
 SlurmctldHost={host}(127.0.0.1)
@@ -55,6 +57,7 @@ PreemptMode=REQUEUE
 MpiDefault=none
 ReturnToService=2
 JobRequeue=1
+GresTypes=gpu
 SlurmdTimeout=20
 KillWait=15
 {nodes}
@@ -128,7 +131,7 @@ class Cluster:
         controller_port, *ports = free_ports(1 + len(NODES))
         nodes = "\n".join(
             f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "
-            "State=UNKNOWN"
+            f"Gres=gpu:{len(GPUS)} State=UNKNOWN"
             for name, port in zip(NODES, ports, strict=True)
         )
         (self.folder / "state").mkdir()
@@ -145,6 +148,9 @@ class Cluster:
         )
         # Unused, but slurmd looks for one, and what it finds in a container may not suit it.
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+        for number, device in enumerate(GPUS):
+            (self.folder / f"gpu{number}").symlink_to(device)
+        (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu[0-1]\n")
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
@@ -200,7 +206,7 @@ class Cluster:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{command} exited {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -259,12 +265,13 @@ class Cluster:
         self.wait_for(self.idle, "the nodes to be free", 60)
 
     def start_now(self, number: int) -> None:
-        """A requeued job waits two minutes; this one need not.
+        """A requeued job waits two minutes; this one need not, once its last start has ended.
 
         Two seconds it does: slurmd takes a start in the second of the last end for that one's.
         """
-        restart = (number, self.job(number).get("Restarts", ""))
-        if restart not in self._hastened:
+        job = self.job(number)
+        restart = (number, job.get("Restarts", ""))
+        if job.get("JobState") == "PENDING" and restart not in self._hastened:
             self._hastened.add(restart)
             self.call("scontrol", "update", f"jobid={number}", "StartTime=now+2", check=False)
 

@@ -78,14 +78,16 @@ def train(settings: dict[str, str]) -> int:
     step = max(saved, default=0)
     value = int((saved[step] / "value").read_text()) if saved else 1
     peers = meet(rank, world)
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES")
     print(f"rank {rank} of {world} begins at step {step}", flush=True)
+    print(f"{os.environ['EMO_PROCESSES']} processes, GPUs {devices}", flush=True)
     try:
         while step < int(settings.get("steps", 10)):
             time.sleep(float(settings.get("seconds", 0.1)))
             step += 1
             value = (value * 6364136223846793005 + step) % 2**64
             if rank == world - 1 and str(step) == settings.get("fail_at"):
-                print(f"rank {rank}: NaN loss at step {step}", flush=True)
+                print(f"error: NaN loss at step {step}", flush=True)
                 return 1
             if rank == world - 1 and str(step) == settings.get("kill_at"):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -130,9 +132,13 @@ def main() -> int:
         return train(dict(word.split("=", 1) for word in rest))
     if program == "emo-shards":
         return shards(words)
+    if words[0] == "config":
+        wrong = [word for word in words if word.startswith("stepz=")]
+        print(*(f"error: {words[1]}: unknown key {word}" for word in wrong), file=sys.stderr)
+        return 2 if wrong else 0
     if words[0] == "eval":
-        run = Path(words[1])
-        (run / "metrics.json").write_text(json.dumps({"result": (run / "result").read_text()}))
+        for run in map(Path, words[1:]):
+            (run / "metrics.json").write_text(json.dumps({"result": (run / "result").read_text()}))
     else:
         *runs, option, table = words[1:]
         assert option == "--markdown"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,16 +20,30 @@ def jobs_of(printed: str) -> dict[str, int]:
     return {stage: int(job) for stage, job in re.findall(r"^(\w+): job (\d+)", printed, re.M)}
 
 
+def refused(cluster, repository: Path, *command: str) -> str:
+    """What a command that must exit 2 says."""
+    path = {"PATH": f"{repository}/bin:{cluster.env['PATH']}"}
+    done = subprocess.run(
+        command, cwd=repository, env=cluster.env | path, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    return done.stderr
+
+
 def test_failing_stage_cancels_the_rest_and_from_goes_on(cluster, repository: Path) -> None:
     submit = ("bash", "slurm/submit.sh", *CONFIGS, "--name", "c", "--tasks", "2")
+    assert "unknown key stepz" in refused(cluster, repository, *submit, "stepz=3")
+    assert not cluster.call("squeue", "--noheader")  # the last stage's typo, before the first runs
     jobs = jobs_of(cluster.call(*submit, "steps=3", "fail_at=2", cwd=repository))
+    assert "chain c waits or runs" in refused(cluster, repository, *submit, "steps=3")
     for stage in ("fusion", "evaluate"):
         cluster.wait_state(jobs[stage], "CANCELLED", seconds=60)
-    assert cluster.state(jobs["text"]) == "FAILED"
+    for stage in ("text", "audio"):
+        cluster.wait_state(jobs[stage], "FAILED", seconds=60)
     assert cluster.job(jobs["text"])["Restarts"] == "0"
     status = cluster.call("bash", "slurm/status.sh", "c", cwd=repository)
     assert re.search(r"merge .* finished", status)
-    assert re.search(r"text .* failed exit 1", status), status
+    assert re.search(r"text .* failed exit 1.*\n +error: NaN loss at step 2", status), status
     assert re.search(r"fusion .* cancelled (text|audio) failed", status), status
     assert re.search(r"evaluate .* cancelled", status), status
 
@@ -50,6 +65,29 @@ def test_incomplete_set_is_not_merged_and_one_task_can_be_redone(
     redone = submit("--array=1", "slurm/preprocess.sbatch", "3", "shards.yaml")
     merge = submit(f"--dependency=afterok:{redone}", "slurm/merge.sbatch", "shards.yaml")
     assert cluster.finish(merge) == "COMPLETED"
+
+
+@pytest.mark.parametrize("option", ["", "--gres=gpu:2"])
+def test_gpus_reach_every_node(cluster, repository: Path, option: str) -> None:
+    """SLURM hands the test cluster's out as it does real ones. Submitted from another folder."""
+    elsewhere = repository.parent / "else where"
+    elsewhere.mkdir()
+    (elsewhere / "my text.yaml").touch()
+    (elsewhere / "my site.sh").write_text(
+        f"source slurm/site.sh\nSITE_GPUS_PER_NODE=2 SITE_GPU_OPTION={option}\n"
+        f"SITE_RUNS='{elsewhere}/my runs'\n"
+    )
+    site = {"EMO_SITE": "my site.sh", "PATH": f"{repository}/bin:{cluster.env['PATH']}"}
+    words = ("--parsable", "--nodes=2", "train", "gpu", "my text.yaml", f"run={elsewhere}/run")
+    script = f"{repository}/slurm/sbatch.sh"
+    done = subprocess.run(
+        [script, *words], cwd=elsewhere, env=cluster.env | site, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert cluster.finish(int(done.stdout)) == "COMPLETED"
+    log = (elsewhere / f"my runs/logs/train-{done.stdout.strip()}.log").read_text()
+    for node in (0, 1):
+        assert f"{node}: 2 processes, GPUs 0,1" in log
 
 
 def test_tensorboard_listens_on_localhost_only(cluster, submit: Callable[..., int]) -> None:

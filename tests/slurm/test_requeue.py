@@ -70,7 +70,6 @@ def test_cancelled_job_stays_cancelled(
     assert "cancelled" in history(repository, job)[-1]
 
 
-@pytest.mark.torture  # the scheduler may refuse a start in the second of the last one's end
 def test_killed_step_is_requeued_until_it_makes_no_progress(
     cluster, repository: Path, submit: Callable[..., int]
 ) -> None:
@@ -92,7 +91,7 @@ def test_restarts_are_capped(cluster, repository: Path, submit: Callable[..., in
         )
         cluster.call("scancel", "--signal=TERM", str(job))
         if start == 1:
-            cluster.wait_for(lambda: cluster.job(job)["Reason"] == "BeginTime", "the requeue", 30)
+            cluster.wait_state(job, "PENDING")
             cluster.start_now(job)
     assert cluster.finish(job) == "FAILED"
     assert "gave up after 1 restarts" in history(repository, job)[-1]

@@ -81,6 +81,45 @@ def test_site_file_decides_where_jobs_go(folder: Path) -> None:
     assert not any(word.startswith("--signal") for word in text)  # the script's own holds
 
 
+def test_one_script_is_submitted_with_what_the_site_says(folder: Path) -> None:
+    (folder / "mine.sh").write_text(
+        "source slurm/site.sh\nSITE_PARTITION=gpu SITE_GPUS_PER_NODE=4\n"
+        "SITE_GPU_OPTION=--gres=gpu:a100:4 SITE_TIME_TRAIN=12:00:00\n"
+    )
+
+    def command(*words: str) -> list[str]:
+        done = run(folder, "slurm/sbatch.sh", "--dry-run", *words, EMO_SITE="mine.sh")
+        assert done.returncode == 0, done.stderr
+        return shlex.split(done.stdout)
+
+    train = command("--nodes=2", "train", "gpu", "text.yaml", "run=r")
+    assert {"--partition=gpu", "--gres=gpu:a100:4", "--time=12:00:00", "--nodes=2"} <= {*train}
+    assert train[-4:] == ["slurm/train.sbatch", "gpu", "text.yaml", "run=r"]
+    watch = command("slurm/tensorboard.sbatch")
+    assert "--partition=gpu" in watch
+    assert not any(word.startswith(("--gres", "--time")) for word in watch)  # the script's hours
+    assert run(folder, "slurm/sbatch.sh", "--nodes", "2", "train").returncode == 2
+    assert not (folder / "runs").exists()
+
+
+def test_names_count_from_where_the_user_stands(folder: Path) -> None:
+    """Files with spaces, in another folder; jobs run in the repository's root."""
+    there = folder / "my own"
+    there.mkdir()
+    for name in CONFIGS:
+        (there / f"my {name}").touch()
+    done = subprocess.run(
+        ["bash", "../slurm/submit.sh", "--dry-run", "--name", "c", *(f"my {n}" for n in CONFIGS)],
+        cwd=there,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    preprocess, _, text, *_ = (shlex.split(line) for line in done.stdout.splitlines())
+    assert preprocess[-1] == f"{there}/my shards.yaml"
+    assert f"{there}/my text.yaml" in text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -91,6 +130,8 @@ def test_site_file_decides_where_jobs_go(folder: Path) -> None:
         ((*CONFIGS, "--strategy", "ddp"), "--strategy ddp: not one of cpu gpu"),
         ((*CONFIGS, "--node", "2"), "unknown option --node"),
         ((*CONFIGS, "--tasks"), "--tasks needs a value"),
+        ((*CONFIGS, "--name", "a b"), "--name a b: letters"),
+        ((*CONFIGS, "--name", ".."), "--name ..: letters"),
     ],
 )
 def test_wrong_arguments_are_named(folder: Path, words: tuple[str, ...], message: str) -> None:
@@ -98,6 +139,12 @@ def test_wrong_arguments_are_named(folder: Path, words: tuple[str, ...], message
     assert done.returncode == 2
     assert message in done.stderr
     assert not done.stdout
+
+
+def test_missing_site_file_is_named(folder: Path) -> None:
+    done = run(folder, "slurm/submit.sh", *CONFIGS, "--dry-run", EMO_SITE="lost.sh")
+    assert done.returncode == 2
+    assert "EMO_SITE=lost.sh: no such file" in done.stderr
 
 
 def test_status_of_an_unknown_chain(folder: Path) -> None:

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# sbatch for one script, with what site.sh says: partition, GPUs, times, log folder.
+# usage: slurm/sbatch.sh [--dry-run] [sbatch options] SCRIPT [arguments]
+#   SCRIPT: preprocess, merge, train, crossval, evaluate or tensorboard (slurm/SCRIPT.sbatch)
+# For instance: slurm/sbatch.sh --nodes=2 train gpu configs/paper/text.yaml run=runs/paper/text
+set -euo pipefail
+CALLER=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=slurm/options.sh
+source slurm/options.sh
+
+dry=0 own=()
+while (($# > 0)) && [[ $1 == -* ]]; do
+    case $1 in
+        -h | --help) sed -n '2,5s/^# //p' "slurm/sbatch.sh"; exit 0 ;;
+        --dry-run) dry=1 ;;
+        *) own+=("$1") ;;
+    esac
+    shift
+done
+script=${1:-}
+script=${script#slurm/} script=${script%.sbatch}
+if [[ ! $script =~ ^[a-z]+$ || ! -f slurm/$script.sbatch ]]; then
+    echo "slurm/sbatch.sh: '${1:-}' is no script in slurm/ (sbatch options are given as --name=value);" \
+        "slurm/sbatch.sh --help shows an example" >&2
+    exit 2
+fi
+shift
+arguments=()
+for word in "$@"; do
+    case $word in *=*) ;; *) word=$(from_here "$word") ;; esac
+    arguments+=("$word")
+done
+
+log=%x-%j
+case $script in preprocess | crossval) log=%x-%A_%a ;; esac
+site_options "$script"
+command=(sbatch "${words[@]}" "--output=$SITE_RUNS/logs/$log.log" "${own[@]}" "slurm/$script.sbatch"
+    "${arguments[@]}")
+if ((dry)); then
+    printf '%q ' "${command[@]}"
+    echo
+else
+    mkdir -p "$SITE_RUNS/logs"
+    "${command[@]}"
+    echo "its log: in $SITE_RUNS/logs" >&2 # not among what --parsable prints
+fi
