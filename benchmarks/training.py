@@ -131,12 +131,12 @@ def bare(pipe: Connection, config: ExperimentConfig, file: Path) -> None:
     turns = Turns(pipe, experiment, config.train.epochs)
     begun = 0
     for end in turns.ends:
+        turns.wait()
         batches = [
             experiment.samples.to_model(steps[number][0], runtime.device, runtime.dtype)
             for number in range(begun, end)
         ]
         begun = end
-        turns.wait()
         began, used = finish_work(), time.process_time()
         for batch in batches:
             with torch.autocast(runtime.device.type, torch.bfloat16, enabled=half):
