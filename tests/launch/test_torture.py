@@ -60,7 +60,7 @@ def undisturbed(new_lab, tiny, tmp_path_factory):
             )  # fmt: skip
             course = Course(lab, strategy, settings)
             whole = course.start(folder)
-            whole.wait_for("from the start")
+            whole.wait_for("· from the start")
             began = time.monotonic()
             assert whole.wait() == 0, whole.output
             made[strategy] = Course(lab, strategy, settings, time.monotonic() - began), folder
@@ -119,7 +119,7 @@ def torment(course: Course, folder: Path, disturbances: list[tuple[str, float]])
             assert run.gone()
             break
         if moment >= 0:
-            run.wait_for("resumed at step|from the start")
+            run.wait_for("· (resumed at step|from the start)")
         time.sleep(abs(moment))
         code = disturb(run, how)
         before, step = newest(folder), logged(folder)
