@@ -3,7 +3,8 @@
     python benchmarks/planning.py [--units N] [--world N] [--global-batch N]
 
 Each order runs in its own process, so that its peak memory is its own. "start" plans an epoch from
-its first step, "middle" the same epoch from half its units on, as a resumed run does. Limits: 2 s
+its first step, "middle" the same epoch from half its units on, as a resumed run does; "CPU" is the
+processor's time of "set up" and "start", which tells the cost on a busy machine too. Limits: 2 s
 and 1,000 MB. Nothing is written.
 """
 
@@ -45,17 +46,17 @@ def measure(order: str, units: int, world: int, global_batch: int) -> dict[str, 
     if order == "dialogues":
         units //= 20
         facts["groups"] = list(np.arange(units * 20).reshape(units, 20))
-    before = time.perf_counter()
+    before, used = time.perf_counter(), time.process_time()
     plan = Plan(PlanConfig(order=order), units=units, global_batch=global_batch, seed=1, **facts)
     made = time.perf_counter()
     steps = rank_slices(plan.epoch(0), world, rank=world // 2)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time() - used
     middle = units // 2 // global_batch * global_batch
     rest = rank_slices(plan.epoch(0, consumed=middle), world, rank=world // 2)
     resumed = time.perf_counter()
     assert np.array_equal(rest, steps[-len(rest) :])
     result = {"units": units, "steps": len(steps), "setup": made - before}
-    result |= {"start": started - made, "middle": resumed - started}
+    result |= {"start": started - made, "middle": resumed - started, "cpu": used}
     result["peak_mb"] = peak_memory()
     if order == "bucketed":
         result["padding"] = padding_share(plan.epoch(0), facts["lengths"])
@@ -65,7 +66,8 @@ def measure(order: str, units: int, world: int, global_batch: int) -> dict[str, 
 def table(options: argparse.Namespace) -> None:
     """Print one line an order."""
     print(f"one of {options.world} ranks, global batch {options.global_batch}")
-    print(f"{'order':<10} {'units':>12} {'set up':>8} {'start':>8} {'middle':>8} {'peak MB':>8}")
+    heads = ("set up", "start", "middle", "CPU", "peak MB")
+    print(f"{'order':<10} {'units':>12}" + "".join(f" {head:>8}" for head in heads))
     sizes = [options.units, options.world, options.global_batch]
     for order in ORDERS:
         command = [sys.executable, __file__, "--order", order]
@@ -73,7 +75,7 @@ def table(options: argparse.Namespace) -> None:
             command += [flag, str(size)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         r = json.loads(done.stdout)
-        seconds = "".join(f" {r[key]:6.2f} s" for key in ("setup", "start", "middle"))
+        seconds = "".join(f" {r[key]:6.2f} s" for key in ("setup", "start", "middle", "cpu"))
         padding = f"   padding {100 * r['padding']:.1f} %" if "padding" in r else ""
         print(f"{order:<10} {r['units']:12,d}{seconds} {r['peak_mb']:8.0f}{padding}")
 
