@@ -84,3 +84,23 @@ def test_a_sigterm_is_handed_to_the_fold_that_trains(tmp_path):
 
     threading.Thread(target=stop, daemon=True).start()
     assert run_stoppable(["bash", "-c", f"cd {tmp_path}; {script}"]) == 75
+
+
+def test_folds_cut_short_go_on_and_end_as_if_they_had_not_been(trained_runs, tmp_path, monkeypatch):
+    """Real launches, one process each: out of time in the first fold, then both to their end."""
+    monkeypatch.setenv("EMO_PROCESSES", "1")
+    path = tmp_path / "experiment.yaml"
+    path.write_text(dump(config_of(trained_runs["text"])))
+
+    def run(name: str, *more: str) -> int:
+        overrides = [f"run={tmp_path / name}", *more]
+        return crossval(path, overrides, strategy="cpu", seeds=2, only=None)
+
+    assert run("cut", "train.max_minutes=0.0001") == 75
+    assert not (tmp_path / "cut" / RESULT).exists()
+    assert run("cut") == 0
+    assert run("whole") == 0
+    cut, whole = (json.loads((tmp_path / name / RESULT).read_text()) for name in ("cut", "whole"))
+    assert list(cut["folds"]) == ["fold-seed1", "fold-seed2"]
+    assert cut["pooled"] == whole["pooled"]
+    assert cut["pooled"]["n"] == sum(fold["n"] for fold in cut["folds"].values())
