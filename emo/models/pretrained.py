@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
+from transformers.integrations import deepspeed as deepspeed_integration
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
@@ -38,7 +39,7 @@ def load_encoder(name: str, setting: str) -> Any:
     """
     source = _source(name, setting)
     try:
-        with _quiet():
+        with _quiet(), _whole():
             encoder, report = transformers.AutoModel.from_pretrained(
                 source,
                 trust_remote_code=False,
@@ -111,7 +112,8 @@ def build_encoder(description: dict[str, Any]) -> Any:
     """The encoder of `describe_encoder`, its weights drawn at random (they are loaded later)."""
     settings = dict(description)
     config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
-    return without_pooler(transformers.AutoModel.from_config(config))
+    with _whole():
+        return without_pooler(transformers.AutoModel.from_config(config))
 
 
 def describe_encoder(encoder: Any) -> dict[str, Any]:
@@ -147,6 +149,20 @@ def _some(keys: Iterable[str], limit: int = 12) -> str:
     listed = sorted(keys)
     rest = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + rest
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Under ZeRO-3 too, every rank builds the whole encoder; DeepSpeed cuts it up with the rest.
+
+    Left to itself, transformers cuts it up while it builds it, which weight norms do not survive.
+    """
+    held = deepspeed_integration._hf_deepspeed_config_weak_ref
+    deepspeed_integration.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed_integration._hf_deepspeed_config_weak_ref = held
 
 
 @contextmanager

@@ -256,6 +256,27 @@ def test_left_over_and_misshapen_weights_are_listed(spoil):
     assert "not in the model (1): wav2vec2.encoder.layers.3.layer_norm.weight" in str(caught.value)
 
 
+def test_under_zero_3_an_encoder_is_loaded_whole(speech_checkpoints, clips):
+    """transformers would cut it into shards while it builds it, and fail at the weight norm."""
+    from transformers.integrations import deepspeed as integration
+
+    folder = speech_checkpoints["wav2vec2"]
+    expected = loaded(folder)(*clips).logits_BC
+    settings = {"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 1}
+    held = integration.HfDeepSpeedConfig(settings)
+    try:
+        assert integration.is_deepspeed_zero3_enabled()
+        model = loaded(folder)
+        assert integration.is_deepspeed_zero3_enabled()  # the rest is still DeepSpeed's
+        again = SpeechBranch(model.config, 5, model.describe())
+    finally:
+        integration.unset_hf_deepspeed_config()
+        del held
+    assert torch.equal(model(*clips).logits_BC, expected)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.eval()(*clips).logits_BC, expected)
+
+
 def test_other_encoders_are_refused(checkpoints, tmp_path):
     with pytest.raises(ModelError, match=r"is a bert: give one of wav2vec2, hubert, wavlm"):
         loaded(checkpoints["bert"])
