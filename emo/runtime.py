@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from emo import process
+from emo import operations, process
 from emo.optim import OptimConfig, build_optimizer, parameter_groups
 from emo.strategies import (
     ZERO,
@@ -245,13 +245,14 @@ def _cpu_adam(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimi
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
     try:
-        return DeepSpeedCPUAdam(
-            parameter_groups(model, config),
-            lr=config.lr,
-            betas=config.betas,
-            eps=config.eps,
-            adamw_mode=config.name == "adamw",  # its default turns every Adam into AdamW
-        )
+        with operations.own_turn():
+            return DeepSpeedCPUAdam(
+                parameter_groups(model, config),
+                lr=config.lr,
+                betas=config.betas,
+                eps=config.eps,
+                adamw_mode=config.name == "adamw",  # its default turns every Adam into AdamW
+            )
     except RuntimeError as error:
         why = str(error.__cause__ or error).strip().splitlines()[0]
         raise RuntimeMismatch(

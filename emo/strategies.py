@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +25,7 @@ from accelerate.utils import (
 )
 from pydantic import PositiveFloat, PositiveInt
 
-from emo import process
+from emo import operations, process
 from shards.configfile import Config
 from shards.errors import UserError
 
@@ -95,7 +94,10 @@ def make_accelerator(
         _require_launched("ACCELERATE_USE_DEEPSPEED", config)
         settings = _deepspeed_settings(config, accumulation, micro_batch, clip)
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA found"
-        _keep_built_operations()
+        from deepspeed.comm.torch import build_shm_op
+
+        with operations.own_turn():
+            build_shm_op()  # DeepSpeed loads it when it joins the others; now it has it already
         return Accelerator(
             deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
             kwargs_handlers=[group],
@@ -119,15 +121,6 @@ def make_accelerator(
     # a lone process has no group to set up
     handlers = [group, ddp] if process.launched() else []
     return Accelerator(cpu=on_cpu, kwargs_handlers=handlers, **common)
-
-
-def _keep_built_operations() -> None:
-    """Have DeepSpeed keep what it compiles in this environment, not in the home folder.
-
-    There, two checkouts with environments of their own would compile over each other's every time.
-    """
-    if os.access(sys.prefix, os.W_OK):
-        os.environ.setdefault("TORCH_EXTENSIONS_DIR", os.path.join(sys.prefix, "torch_extensions"))
 
 
 def _require_launched(variable: str, config: RuntimeConfig) -> None:
