@@ -1,8 +1,8 @@
 """DeepSpeed's compiled operations: kept in this environment, and never waited for in vain.
 
 torch lets one process compile while the others wait for a file named `lock` to go. A process that
-is killed while it compiles leaves that file behind, and every later ZeRO run would hang
-at its start. So ranks take turns under a lock of the kernel's, which dies with its holder: who holds it
+is killed while it compiles leaves that file behind, and every later ZeRO run would hang at its
+start. So ranks take turns under a lock of the kernel's, which dies with its holder: who holds it
 knows that any such file is a leftover.
 """
 
