@@ -3,12 +3,12 @@
 #
 #   0: done
 #   75 on any node: saved before a preemption or time limit                -> requeue
-#   a signal's, on the first node to end: its step was killed              -> requeue
+#   a signal's: a node's step was killed, the others' errors are its echo  -> requeue
 #   any other, and a node is dead: the survivors' errors are its echo      -> requeue
 #   any other, all nodes alive: a real error                               -> fail, no requeue
 #
 # A requeue is refused after SITE_MAX_RESTARTS starts, or SITE_MAX_STALLS starts in a row that
-# brought no new checkpoint.
+# brought no new checkpoint, unless it was the scheduler that requeued.
 #
 # Sourced in the repository's root. The caller may define `progress`, which prints a number or name
 # that changes as the job gets on.
@@ -106,10 +106,15 @@ node_address() {
 
 # decide CODE: the step ended with CODE, not 0. srun reports the largest of the nodes' exit codes, in
 # which those that it killed after the first failure hide the cause: slurm/step.sh writes each down,
-# and the first one counts.
+# unless it was killed itself. A command that a signal ended, but 143, which may be srun's own doing,
+# is a cause whenever its end was written; else the first end counts.
 decide() {
-    local code=$1 first
+    local code=$1 first file one
     if ((code == SAVED)) || grep -qsx "$SAVED" "$EMO_JOB"/exit.*; then requeue "saved"; fi
+    for file in "$EMO_JOB"/exit.*; do
+        if [[ -s $file ]]; then one=$(<"$file"); else one=0; fi
+        if ((one > 128 && one != 143)); then requeue "a step was killed (exit $one)"; fi
+    done
     first=$(find "$EMO_JOB" -name 'exit.*' -printf '%T@ %p\n' | sort -n | head -n 1 | cut -d' ' -f2-)
     if [[ -n $first ]]; then code=$(<"$first"); fi
     if ((code >= 128)); then requeue "a step was killed (exit $code)"; fi
@@ -129,6 +134,7 @@ requeue() {
     job=$(scontrol --oneliner show job "$SLURM_JOB_ID") || true
     if [[ $job == *" Restarts=$((RESTARTS + 1)) "* ]]; then
         record requeued "$1, at $(progress)" # by the scheduler: preemption, or `scontrol requeue`
+        echo "not its fault" >>"$EMO_JOB/progress"
         exit "$SAVED"
     fi
     # A cancelled job that has not ended yet must not be brought back to life. Neither running nor

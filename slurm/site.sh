@@ -33,6 +33,7 @@ SITE_SCRATCH=""                     # TMPDIR of every process: fast and local, e
 site_activate() {
     # module load gcc cuda          # modules: a C++ compiler is needed for some DeepSpeed settings
     # source ~/miniforge3/bin/activate emo                       # conda, instead of the next line
+    # shellcheck source=/dev/null # it need not be there
     if [[ -f .venv/bin/activate ]]; then source .venv/bin/activate; fi # what `make venv` has built
     # export NCCL_SOCKET_IFNAME=ib0 # the network between nodes, if NCCL picks the wrong one
     # export NCCL_IB_HCA=mlx5       # the InfiniBand cards it may use

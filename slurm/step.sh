@@ -50,5 +50,7 @@ done
 # Told to stop before it could save (while it started, for instance): the signal's end, no error.
 if ((told && code != 0 && code != 75)); then code=143; fi
 echo "$code" >"$EMO_JOB/exit.$SLURM_NODEID"
+# This end may be the echo of another node's, which srun kills as soon as this is over.
+if ((code > 0 && code < 128 && code != 75)); then sleep 1; fi
 exit "$code"
 }

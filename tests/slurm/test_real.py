@@ -298,7 +298,8 @@ def test_node_dies_under_zero2_and_a_second_writer_is_refused(
     job = lab.train("zero2", "zero2", "train.epochs=3", "train.global_batch=8")
     run = lab.runs / "zero2"
     saved = run / "checkpoints/step-00000010"
-    cluster.wait_for(saved.exists, "a checkpoint", 300)  # DeepSpeed compiles at its first use
+    lab.wait_log(job, "epoch 1/")  # DeepSpeed compiles at its first use
+    cluster.wait_for(saved.exists, "a checkpoint")
     with paused(ranks(run)):  # it is amid its training however long the other takes to start
         second = lab.command("emo", "train", lab.config("text"), f"run={run}", "resume=auto")
         cluster.kill_node("n2")
