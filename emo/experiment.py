@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from emo import checkpoint, runfiles
 from emo.config import ExperimentConfig
@@ -385,7 +384,8 @@ def _resumable(config: ExperimentConfig) -> Path | None:
 
 
 def _check_unchanged(config: ExperimentConfig) -> None:
-    old = _flat(yaml.safe_load(runfiles.config(config.run).read_text()))
+    # Read as a configuration: what has been added since the run began has its default there.
+    old = _flat(load_config(config.run).model_dump(mode="json"))
     new = _flat(config.model_dump(mode="json"))
     changed = [
         f"{key}: was {old.get(key)!r}, now {new.get(key)!r}"
