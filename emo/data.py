@@ -17,6 +17,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from emo.lines import MOST_IDS, Lines
 from emo.plan import DataState, Plan, PlanConfig, check_slices, evaluation_plan, rank_slices
 from shards import index
 from shards.configfile import Config
@@ -29,9 +30,6 @@ from shards.waveform import KIND as WAVEFORM
 
 LONGEST = 4096  # frames; 47 s at the usual hop, where nothing else is said
 LONGEST_WAVE = 800_000  # samples; 50 s at 16 kHz
-
-
-MOST_LINES = 200_000  # lines kept in memory, under a kilobyte each
 
 
 class LeftOut(Config):
@@ -149,7 +147,8 @@ class Samples:
         self.labels, self.targets = labels, targets
         self.statistics, self.config = statistics, config
         self.pad_token = pad_token
-        self._lines: dict[int, dict[str, np.ndarray]] = {}
+        fits = len(self.tokens) * int(self.tokens.max(initial=1)) <= MOST_IDS
+        self._lines = Lines(self.tokens) if self.text and not self.audio and fits else None
 
     def units(self, rows: np.ndarray) -> np.ndarray:
         """What plans count, for `rows`: here rows, dialogues in `emo.dialogues`."""
@@ -190,11 +189,13 @@ class Samples:
         if self.text:
             batch["tokens"] = np.full((size, tokens), self.pad_token, np.int64)
         sizes = np.zeros((2, size, 1), np.int64)  # frames, tokens
-        for place, row in enumerate(rows.tolist()):
-            if row < 0:
-                continue
+        unread = rows >= 0
+        if self._lines:
+            unread &= ~self._lines.put(rows, batch["tokens"], sizes[1])
+        for place in np.flatnonzero(unread).tolist():
+            row = int(rows[place])
             try:
-                arrays = self._read(row)
+                arrays = self.reader.read(row)
             except DamagedSample:
                 if self.config.damage == "error":
                     raise
@@ -208,6 +209,8 @@ class Samples:
                 ids = arrays["tokens"][:tokens]
                 batch["tokens"][place, : len(ids)] = ids
                 sizes[1, place] = len(ids)
+                if self._lines:
+                    self._lines.keep(row, arrays["tokens"])
         if self.audio:
             for x, count in zip(batch["audio"], sizes[0, :, 0].tolist(), strict=True):
                 x[count:] = 0
@@ -215,17 +218,6 @@ class Samples:
         if self.text:
             batch["token_mask"] = np.arange(tokens) < sizes[1]
         return {name: torch.from_numpy(array) for name, array in batch.items()}
-
-    def _read(self, row: int) -> dict[str, np.ndarray]:
-        """The members of `row`; those of a text model, a few bytes, are read once and then kept."""
-        if self.audio:
-            return self.reader.read(row)
-        if row not in self._lines:
-            arrays = self.reader.read(row)
-            if len(self._lines) >= MOST_LINES:
-                return arrays
-            self._lines[row] = arrays
-        return self._lines[row]
 
     def to_model(
         self, batch: dict[str, Tensor], device: torch.device, dtype: torch.dtype
