@@ -17,6 +17,8 @@ import yaml
 
 from shards import atomic
 
+SHARDS = 40
+
 
 @dataclass
 class Job:
@@ -42,10 +44,10 @@ class Job:
 
 
 def undisturbed(root: Path, small, **changes: object) -> Job:
-    """120 turns in 40 shards, built once to the end."""
+    """120 turns in `SHARDS` shards, built once to the end."""
     small.write_corpus(root / "corpus", turns=120)
     settings = small.settings(root / "corpus", Path("out"), **changes)
-    settings["output"]["utterances_per_shard"] = 3
+    settings["output"]["utterances_per_shard"] = 120 // SHARDS
     (root / "config.yaml").write_text(yaml.safe_dump(settings))
     one = Job(root / "config.yaml", 0.0, 0.0, {})
     start = time.monotonic()
@@ -63,11 +65,19 @@ def wait_for_first_file(process: subprocess.Popen[bytes], out: Path) -> None:
         time.sleep(0.002)
 
 
+def committed(out: Path) -> int:
+    return len(list(out.glob("shard-*.json")))
+
+
 @dataclass
 class Moment:
-    """When to kill: as a share of the time before (`before`) or after the build's first file."""
+    """When to kill: counted from a point that the build has reached, whatever the machine's load.
 
-    before: bool
+    `shards` None: at `share` of the time before an undisturbed build's first file; else at `share`
+    of a shard's time after so many were committed (0: after the first file of all).
+    """
+
+    shards: int | None
     share: float
     workers: int
 
@@ -86,10 +96,14 @@ def kill_and_restart(job: Job, folder: Path, moment: Moment, small) -> Kill:
     out = folder / "out"
     start = time.monotonic()
     process = job.start(folder, moment.workers)
-    if not moment.before:
+    wait = job.begun
+    if moment.shards is not None:
         wait_for_first_file(process, out)
+        while process.poll() is None and committed(out) < moment.shards:
+            time.sleep(0.002)
+        wait = job.writing / SHARDS
     try:
-        process.wait(timeout=moment.share * (job.begun if moment.before else job.writing))
+        process.wait(timeout=moment.share * wait)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
     after = time.monotonic() - start
@@ -99,7 +113,7 @@ def kill_and_restart(job: Job, folder: Path, moment: Moment, small) -> Kill:
     kill = Kill(
         moment,
         after,
-        sum(path.name.startswith("shard-") and path.suffix == ".json" for path in there),
+        committed(out),
         [path.name.split(".tmp.")[0] for path in there if atomic.TEMPORARY.search(path.name)],
         (out / "manifest.json").exists(),
     )
@@ -130,9 +144,14 @@ def members(group: int) -> Iterator[int]:
 
 
 def moments(count: int, seed: int) -> list[Moment]:
-    """Every sixth before anything is written, when there is little to break."""
+    """Every sixth before anything is written; the others before, amid and after all shards."""
     rng = np.random.default_rng(seed)
-    return [Moment(n % 6 == 0, float(rng.uniform()), 1 + n % 2) for n in range(count)]
+    return [
+        Moment(
+            None if n % 6 == 0 else int(rng.integers(SHARDS + 1)), float(rng.uniform()), 1 + n % 2
+        )
+        for n in range(count)
+    ]
 
 
 def test_killed_builds_end_like_undisturbed_ones(small, tmp_path: Path) -> None:
@@ -141,7 +160,7 @@ def test_killed_builds_end_like_undisturbed_ones(small, tmp_path: Path) -> None:
         kill_and_restart(job, tmp_path / str(number), moment, small)
 
 
-KILLS, PART, AMID = 60, 10, " of 40"
+KILLS, PART, AMID = 60, 10, f" of {SHARDS}"
 RESULTS = Path("benchmarks/results/kill-build.md")
 
 
@@ -163,9 +182,11 @@ def test_sixty_kills(small, tmp_path: Path, part: int) -> None:
 
 def row(kill: Kill) -> str:
     state = f"{kill.shards}{AMID}"
-    if kill.shards in (0, 40):
+    if kill.shards in (0, SHARDS):
         state = "none" if not kill.shards else "all" + ", published" * kill.published
-    when = f"{100 * kill.moment.share:.0f} % {'before' if kill.moment.before else 'after'}"
+    when = f"{kill.moment.share:.2f} of the start"
+    if kill.moment.shards is not None:
+        when = f"{kill.moment.shards} shards + {kill.moment.share:.2f}"
     drafts = ", ".join(kill.drafts) or "-"
     return f"{kill.after:.2f} | {when} | {kill.moment.workers} | {state} | {drafts} |"
 
@@ -182,8 +203,8 @@ def report(rows: dict[int, str]) -> str:
         "group gets SIGKILL, the same command is run again, and every file of the folder is",
         f"compared with those of an undisturbed build. {len(rows)} kills of {KILLS}: each ended",
         f"with identical bytes and no temporary file. {amid} came between first and last shard,",
-        f"{drafts} left a draft behind. A moment is a share of the time before the undisturbed",
-        "build's first file, or after it.",
+        f"{drafts} left a draft behind. A moment is a share of the time before an undisturbed",
+        "build's first file, or a number of committed shards and a share of a shard's time.",
         "",
         "| kill | after s | moment | workers | shards committed | drafts left |",
         "|---|---|---|---|---|---|",
