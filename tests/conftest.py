@@ -20,8 +20,8 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 
-# A shell without job control starts what runs in its background deaf to Ctrl-C; what the tests start
-# and send it to would be deaf as well.
+# A shell without job control starts what runs in its background deaf to Ctrl-C; what the tests
+# start and send it to would be deaf as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 LABELS = ("ang", "hap", "neu", "sad")
 WORDS = {
