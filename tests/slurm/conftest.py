@@ -1,4 +1,4 @@
-"""A real SLURM (munged, slurmctld, two slurmd) on this host, for the tests of this folder.
+"""A real SLURM (munged, slurmctld, three slurmd) on this host, for the tests of this folder.
 
 It lives in a folder and on ports of its own, is found through SLURM_CONF alone, and so neither
 sees nor touches a scheduler that is already here. `keeper.py` owns its processes and ends them
@@ -26,7 +26,7 @@ import pytest
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "sinfo")
 INSTALL = "apt-get update && apt-get install -y --no-install-recommends slurm-wlm munge"
 WITHOUT = "SLURM's programs are missing"
-NODES = ("n1", "n2")
+NODES = ("n1", "n2", "n3")  # n3 is given out last: it stands in for one that dies
 CPUS = 8  # declared a node, whatever the machine has: two jobs side by side with site.sh's values
 
 GPUS = ("/dev/null", "/dev/zero")  # what SLURM takes for the GPUs of each node
@@ -131,8 +131,8 @@ class Cluster:
         controller_port, *ports = free_ports(1 + len(NODES))
         nodes = "\n".join(
             f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "
-            f"Gres=gpu:{len(GPUS)} State=UNKNOWN"
-            for name, port in zip(NODES, ports, strict=True)
+            f"Gres=gpu:{len(GPUS)} Weight={weight} State=UNKNOWN"
+            for weight, (name, port) in enumerate(zip(NODES, ports, strict=True), start=1)
         )
         (self.folder / "state").mkdir()
         for name in NODES:
@@ -178,7 +178,7 @@ class Cluster:
         self._spawn("slurmctld", "-D", "-c")
         for name in NODES:
             self.start_node(name)
-        self.wait_for(self.idle, "both nodes to be idle", 30)
+        self.wait_for(self.idle, "all nodes to be idle", 30)
 
     def start_node(self, name: str) -> None:
         self._spawn("slurmd", "-D", "-N", name)

@@ -206,7 +206,7 @@ def test_nothing_is_left_of_an_interrupted_test_run(
     told = tmp_path / "folder"
     cluster.wait_for(lambda: told.exists() and told.read_text().endswith("\n"), "the job", 60)
     folder = told.read_text().strip()
-    assert len(processes_with(folder)) >= 6  # munged, slurmctld, two slurmd, slurmstepd, the job
+    assert len(processes_with(folder)) >= 7  # munged, slurmctld, three slurmd, slurmstepd, job
     process.send_signal(number)
     process.wait(timeout=60)
     cluster.wait_for(lambda: not processes_with(folder), "its processes to end", 30)
