@@ -291,7 +291,6 @@ def test_real_time_limit_ends_with_the_same_weights(
     assert weights(run) == weights(alone / "text")
 
 
-@pytest.mark.torture  # the dead node's old orders may reach its next job when it is back
 def test_node_dies_under_zero2_and_a_second_writer_is_refused(
     cluster, lab: Lab, chain: dict
 ) -> None:
