@@ -47,7 +47,8 @@ from emo.checkpoint import Progress
 from emo.config import ExperimentConfig
 from emo.data import TrainingSteps
 from emo.evaluate import predict_part, scores
-from emo.experiment import Experiment, open_run
+from emo.experiment import Experiment
+from emo.runfolder import open_run
 from emo.runtime import Runtime
 from emo.trackers import Tracker
 from shards.configfile import load
@@ -234,7 +235,7 @@ def judge(results: dict, config: ExperimentConfig) -> None:
         experiment.model.load_state_dict(load_file(result["weights"]))
         model = experiment.model.to(runtime.device)
         found = predict_part(runtime, model, experiment.samples, view.test, config)
-        result["test"] = scores(found, view)
+        result["test"], _ = scores(found, view)
 
 
 def row(name: str, result: dict, bare_pieces: list[dict]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from emo.evaluate import finish
-from emo.experiment import Experiment, load_config, open_run
+from emo.experiment import Experiment
+from emo.runfolder import load_config, open_run
 from emo.runtime import Runtime, RuntimeConfig
 from emo.trackers import Tracker
 

@@ -148,21 +148,19 @@ def fetch(source: Iterator[Any]) -> tuple[Any, Exception | None]:
         return [], error
 
 
-def scores(predictions: Predictions, view: View) -> dict[str, float]:
-    """The numbers that selection and TensorBoard look at."""
+def scores(predictions: Predictions, view: View) -> tuple[dict[str, float], dict[str, float]]:
+    """The numbers that selection and TensorBoard look at, and each class' recall by its name.
+
+    A collapse onto few classes shows in the recalls first.
+    """
     full = metrics.evaluate(predictions.labels, predictions.probabilities, view.label_set.classes)
-    return {
+    values = {
         "loss": predictions.loss,
         "wa": full["wa"],
         "ua": full["ua"],
         "f1": full["weighted_f1"],
     }
-
-
-def recalls(predictions: Predictions, view: View) -> dict[str, float]:
-    """Each class' recall by its name; a collapse onto few classes shows here first."""
-    full = metrics.evaluate(predictions.labels, predictions.probabilities, view.label_set.classes)
-    return {name: row["recall"] for name, row in full["classes"].items()}
+    return values, {name: row["recall"] for name, row in full["classes"].items()}
 
 
 def report(
@@ -190,7 +188,8 @@ def report_alone(left: Predictions, both: Predictions, view: View) -> dict[str, 
     """Scores of a fusion where one modality is `left`, and what that costs against `both`."""
     truth, said = left.labels, left.probabilities.argmax(1)
     cost = metrics.paired_difference(truth, said, both.probabilities.argmax(1))
-    return scores(left, view) | {"wa_to_both": cost["difference"], "se": cost["se"]}
+    values, _ = scores(left, view)
+    return values | {"wa_to_both": cost["difference"], "se": cost["se"]}
 
 
 def confusion_table(part: dict[str, Any]) -> str:

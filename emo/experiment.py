@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import platform
 import shlex
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,30 +32,17 @@ from emo.models.context import ContextModel
 from emo.models.model import EmotionModel
 from emo.models.pretrained import read_preprocessing
 from emo.plan import Plan
+from emo.runfolder import RunError
 from emo.runtime import Runtime
 from shards import atomic, configfile
-from shards.configfile import ConfigError
-from shards.errors import UserError
 from shards.index import TOKENIZER, Dataset, open_dataset
 from shards.text import Tokens
 from shards.views import View, make_view
 from shards.waveform import KIND as WAVEFORM
 
-# Settings that a resumed run may have changed: how fast and how long, not what is learnt.
-MAY_CHANGE = {
-    "run", "resume", "runtime", "data.shards", "data.workers", "data.damage", "data.max_skipped",
-    "train.epochs", "train.global_batch", "train.accumulation", "train.evaluation_batch",
-    "train.checkpoint_steps", "train.keep", "train.log_steps", "train.max_minutes",
-}  # fmt: skip
-
-
 VIEW_COLUMNS = (
     "utterance", "variant", "label", "speaker", "session", "dialogue", "turn", "text", "split",
 )  # fmt: skip
-
-
-class RunError(UserError):
-    """A run folder that cannot be used as asked."""
 
 
 @dataclass(frozen=True)
@@ -200,32 +183,6 @@ def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
     return tokens
 
 
-@contextmanager
-def open_run(runtime: Runtime, config: ExperimentConfig) -> Iterator[Path | None]:
-    """Hold the run folder; yields the checkpoint to resume from, None for a fresh start.
-
-    Raises:
-        RunError: another process writes there, a run is there already, or it had other settings.
-    """
-    lock: int | None = None
-
-    def enter() -> str | None:
-        nonlocal lock
-        with atomic.disk_errors(config.run):
-            config.run.mkdir(parents=True, exist_ok=True)
-        lock = _lock(config.run)
-        found = _resumable(config)
-        (config.run / runfiles.EXIT).unlink(missing_ok=True)
-        return found.name if found else None
-
-    name = runtime.main_decides(enter)
-    try:
-        yield runfiles.checkpoints(config.run) / name if name else None
-    finally:
-        if lock is not None:
-            os.close(lock)
-
-
 def record(config: ExperimentConfig, experiment: Experiment, runtime: Runtime) -> None:
     """Write what the run is: resolved config, statistics, facts, and the command to repeat it."""
     run = config.run
@@ -285,14 +242,6 @@ def code_version() -> str:
         return "unknown (no git checkout)"
 
 
-def load_config(run: Path) -> ExperimentConfig:
-    """The resolved configuration of a run folder. Raises RunError if it is none."""
-    path = runfiles.config(run)
-    if not path.is_file():
-        raise RunError(f"{run} is no run folder: it has no {runfiles.CONFIG}")
-    return configfile.load(ExperimentConfig, path, [f"run={json.dumps(str(run))}"])
-
-
 def load_statistics(run: Path) -> Statistics | None:
     """The feature statistics that a run was trained with; None for a model without audio."""
     path = run / runfiles.STATISTICS
@@ -329,81 +278,3 @@ def _check_same_view(run: Path, view: View, dataset: Dataset) -> None:
             f"{dataset.manifest.dataset_hash[:12]}): its training turns could be test turns here. "
             "Train the branch on the same data.shards and data.view"
         )
-
-
-def _lock(run: Path) -> int:
-    """Take the run folder for this process; returns the handle that holds it, until it is closed.
-
-    The kernel gives the lock up when its holder dies, however it dies. It holds between the nodes
-    of a cluster where the file system hands locks to its server: NFS, GPFS, CephFS, BeeGFS with
-    tuneUseGlobalFileLocks, Lustre mounted with `flock`. Under Lustre's `localflock` a writer on
-    another node is not seen. A server may keep a dead node's locks for a while (NFSv4: 90 s by
-    default); slurm/train.sbatch waits for that. Where there are no locks at all, a warning says so.
-
-    Raises:
-        RunError: another process has it.
-    """
-    handle = os.open(run / runfiles.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(handle, 200).decode(errors="replace").strip()
-        os.close(handle)
-        raise RunError(
-            f"{run} is being written by another process ({holder or 'unknown'}): wait for it, end "
-            "it, or name another folder with run="
-        ) from None
-    except OSError as error:
-        print(
-            f"warning: {run} is on a file system without locks ({error.strerror}): see to it "
-            "yourself that no second process writes there",
-            flush=True,
-        )
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    return handle
-
-
-def _resumable(config: ExperimentConfig) -> Path | None:
-    folder = runfiles.checkpoints(config.run)
-    present = runfiles.config(config.run).exists()
-    if config.resume == "never":
-        if present:
-            raise RunError(
-                f"{config.run} holds a run already: resume=auto goes on with it, run=FOLDER "
-                "starts another one"
-            )
-        return None
-    if present:
-        _check_unchanged(config)
-    path, passed_over = checkpoint.newest(folder)
-    for line in passed_over:
-        print(line, flush=True)
-    print(f"resuming from {path}" if path else "no checkpoint yet: from the start", flush=True)
-    return path
-
-
-def _check_unchanged(config: ExperimentConfig) -> None:
-    # Read as a configuration: what has been added since the run began has its default there.
-    old = _flat(load_config(config.run).model_dump(mode="json"))
-    new = _flat(config.model_dump(mode="json"))
-    changed = [
-        f"{key}: was {old.get(key)!r}, now {new.get(key)!r}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-        and not any(key == k or key.startswith(k + ".") for k in MAY_CHANGE)
-    ]
-    if changed:
-        raise ConfigError(
-            f"{config.run} was started with other settings; a resumed run must keep them:\n  "
-            + "\n  ".join(changed)
-        )
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    result: dict[str, Any] = {}
-    for key, value in tree.items():
-        result |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return result

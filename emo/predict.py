@@ -12,10 +12,10 @@ from torch import Tensor
 
 from emo import checkpoint, runfiles
 from emo.data import Statistics, longest, model_input
-from emo.experiment import RunError
 from emo.models.context import ContextModel
 from emo.models.model import CONFIG as EXPORT_CONFIG
 from emo.models.model import EmotionModel, rebuild
+from emo.runfolder import RunError
 from shards import audio, text
 from shards.audio import AudioConfig
 from shards.configfile import parse

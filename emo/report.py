@@ -261,7 +261,13 @@ def words_of(results: list[Result], part: str) -> tuple[str, list[str]]:
     if any(ceiling(result) is not None for result in results):
         notes.append(
             "Ceiling: the Bayes predictions of the same turns from the same evidence, by the known "
-            "process behind the corpus; alone: from each turn without its context."
+            "process behind the corpus; ceiling alone: from each turn without its context."
+        )
+    stay_below = [s for s in ("BiLSTM", "DNN-ELM") if any(s == result.system for result in results)]
+    if stay_below:
+        notes.append(
+            f"{' and '.join(stay_below)} cannot reach the ceiling by design: emo/models/classic.py "
+            "says why."
         )
     title = f"{facts['protocol']} · {part} part, {len(labels)} turns · {facts['dataset']['folder']}"
     return title, notes

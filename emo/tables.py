@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -31,29 +32,38 @@ def _number(name: str, places: int) -> Callable[[Row], str]:
     return lambda row: f"{row[name]:.{places}f}" if row.get(name) is not None else ""
 
 
-COLUMNS: dict[str, Callable[[Row], str]] = {
-    "run": lambda row: row["run"],
-    "reads": lambda row: row["reads"],
-    "sees": lambda row: row["sees"],
-    "WA %": _with_interval("wa"),
-    "UA %": _with_interval("ua"),
-    "weighted F1 %": _with_interval("weighted_f1"),
-    "ECE %": lambda row: f"{row['ece_before']:.1f} → {row['ece']:.1f}",
-    "JS bits": _number("js", 3),
-    "to the best": _difference("to_best"),
-    "ceiling %": _number("ceiling", 1),
-    "to the ceiling": _difference("to_ceiling"),
-    "alone %": _number("ceiling_alone", 1),
-    "without audio %": _alone("text"),
-    "without text %": _alone("audio"),
-    "paper %": _number("published", 1),
+# Tables by topic, each narrow enough for a terminal of 100 columns; all begin with the run's name.
+TOPICS: dict[str, dict[str, Callable[[Row], str]]] = {
+    "": {
+        "reads": lambda row: row["reads"],
+        "sees": lambda row: row["sees"],
+        "WA %": _with_interval("wa"),
+        "UA %": _with_interval("ua"),
+        "weighted F1 %": _with_interval("weighted_f1"),
+    },
+    "Differences in WA": {
+        "to the best": _difference("to_best"),
+        "ceiling %": _number("ceiling", 1),
+        "to the ceiling": _difference("to_ceiling"),
+        "ceiling alone %": _number("ceiling_alone", 1),
+        "paper %": _number("published", 1),
+    },
+    "Probabilities, and a missing modality": {
+        "ECE %": lambda row: f"{row['ece_before']:.1f} → {row['ece']:.1f}",
+        "JS bits": _number("js", 3),
+        "without audio %": _alone("text"),
+        "without text %": _alone("audio"),
+    },
 }
 
 
-def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def cells(
+    rows: Sequence[Row], columns: dict[str, Callable[[Row], str]]
+) -> tuple[list[str], list[list[str]]]:
     """Headings and words of every row; columns that say nothing for these rows are left out."""
-    used = [name for name, word in COLUMNS.items() if any(word(row) for row in rows)]
-    return used, [[COLUMNS[name](row) or "–" for name in used] for row in rows]
+    used = [name for name, word in columns.items() if any(word(row) for row in rows)]
+    body = [[row["run"], *(columns[name](row) or "–" for name in used)] for row in rows]
+    return ["run", *used], body
 
 
 def by_system(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]] | None:
@@ -77,10 +87,13 @@ def _wa(row: Row) -> str:
 
 
 def show(rows: Sequence[Row], title: str, notes: Sequence[str]) -> None:
-    """Print to the terminal, wide enough where the output goes to a file."""
-    console = Console(width=None if Console().is_terminal else 170)
+    """Print to the terminal; where the output goes to a file, wide enough for any name."""
+    console = Console(width=None if Console().is_terminal else 140)
     for heading, (names, body) in _tables(rows, title):
-        table = Table(title=heading, title_justify="left", title_style="bold")
+        table = Table(
+            title=heading, title_justify="left", title_style="bold",
+            box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
+        )  # fmt: skip
         for name in names:
             table.add_column(name, justify="left" if name in ("run", "reads", "sees") else "right")
         for line in body:
@@ -111,7 +124,8 @@ def csv(rows: Sequence[Row]) -> str:
 
 
 def _tables(rows: Sequence[Row], title: str) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
-    found = [(title, cells(rows))]
+    found = [(topic or title, cells(rows, columns)) for topic, columns in TOPICS.items()]
+    found = [(heading, (names, body)) for heading, (names, body) in found if len(names) > 1]
     pivot = by_system(rows)
     if pivot is not None:
         found.append(("Systems by modality", pivot))

@@ -18,11 +18,12 @@ from emo import checkpoint, optim, runfiles
 from emo.checkpoint import Progress
 from emo.config import ExperimentConfig
 from emo.data import TrainingSteps, check_skipped, trace_of
-from emo.evaluate import StopRequested, fetch, finish, predict_part, recalls, scores
-from emo.experiment import Experiment, open_run, record
+from emo.evaluate import StopRequested, fetch, finish, predict_part, scores
+from emo.experiment import Experiment, record
 from emo.fit import fit_head
 from emo.loader import Loader
 from emo.plan import check_slices
+from emo.runfolder import open_run
 from emo.runtime import Runtime
 from emo.step import train_step
 from emo.trackers import Tracker
@@ -235,9 +236,9 @@ def end_epoch(
     """Validate, log, and note whether this is the best epoch so far."""
     fit_head(runtime, model, experiment.samples, experiment.rows, config)
     found = predict_part(runtime, model, experiment.samples, experiment.view.val, config)
-    values = scores(found, experiment.view)
+    values, recalls = scores(found, experiment.view)
     tracker.write(progress.step, "val", values)
-    tracker.write(progress.step, "val_recall", recalls(found, experiment.view))
+    tracker.write(progress.step, "val_recall", recalls)
     score = -values["loss"] if config.train.select == "loss" else values[config.train.select]
     best = progress.best is None or score > progress.best
     tracker.say(

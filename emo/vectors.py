@@ -24,9 +24,10 @@ from emo import checkpoint, runfiles
 from emo.config import ExperimentConfig
 from emo.crossval import TRAIN
 from emo.data import LeftOut, Samples
-from emo.experiment import RunError, load_config, load_statistics, open_tokens, view_of
+from emo.experiment import load_statistics, open_tokens, view_of
 from emo.models.model import EmotionModel, rebuild
 from emo.plan import evaluation_plan
+from emo.runfolder import RunError, load_config
 from shards import atomic
 from shards.buildfile import BuildFile
 from shards.configfile import digest

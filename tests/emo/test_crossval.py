@@ -20,7 +20,7 @@ from emo.crossval import (
     run_stoppable,
 )
 from emo.evaluate import read_predictions
-from emo.experiment import load_config
+from emo.runfolder import load_config
 from shards.configfile import dump, parse
 
 

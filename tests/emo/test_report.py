@@ -134,6 +134,28 @@ def test_table_three_has_modalities_by_systems():
     assert tables.by_system(rows[:2]) is None
 
 
+def test_every_table_fits_a_terminal_of_a_hundred_columns(capsys):
+    row = {"run": "sample-bclstm-audio", "system": "bc-LSTM", "sees": "whole"}
+    row |= {"reads": "text + audio", "ece_before": 10.04, "ece": 10.04, "js": 0.312}
+    for name in ("wa", "ua", "weighted_f1"):
+        row |= {name: 61.44, f"{name}_low": 57.24, f"{name}_high": 65.74}
+    for name in ("text_alone", "audio_alone", "ceiling", "ceiling_alone", "published"):
+        row |= {name: 60.94}
+    for name in ("to_best", "to_ceiling", "text_alone_cost", "audio_alone_cost"):
+        row |= {name: -27.84, f"{name}_se": 12.14}
+    tables.show([row, row | {"system": "ICON"}], "title", [])
+    shown = capsys.readouterr().out
+    for word in (
+        "61.4 [57.2, 65.7]",
+        "-27.8 ± 12.1",
+        "60.9 (-27.8 ± 12.1)",
+        "10.0 → 10.0",
+        "0.312",
+    ):
+        assert word in shown
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= 100
+
+
 def test_the_papers_figures_stand_beside_iemocap_alone(trained_runs, tmp_path):
     """The label set, the reader, and that it is no sample corpus in IEMOCAP's layout."""
     one = load_result(trained_runs["text"], "test")

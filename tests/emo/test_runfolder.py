@@ -1,7 +1,12 @@
-"""Which settings a run that goes on may have changed."""
+"""One live writer in a run folder, whoever dies how; which settings may change on resuming."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +15,42 @@ import yaml
 
 from emo import runfiles
 from emo.config import ExperimentConfig
-from emo.experiment import _check_unchanged
+from emo.runfolder import check_unchanged, lock
 from shards.configfile import ConfigError, parse
+from shards.errors import UserError
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from emo.runfolder import lock
+handle = lock(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_second_writer_is_refused_until_the_first_is_dead(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"another process .process {holder.pid} on "):
+            lock(tmp_path)
+    finally:
+        holder.kill()
+        holder.wait()
+    os.close(lock(tmp_path))  # the kernel has given it up
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys):
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    os.close(lock(tmp_path))
+    assert "file system without locks (No locks available)" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -33,7 +72,7 @@ def test_speed_may_change_and_what_is_learnt_may_not(begun: Any) -> None:
         data__workers=3, train__epochs=9, optim__lr=0.5, model__audio__hidden=7, train__seed=4
     )
     with pytest.raises(ConfigError) as error:
-        _check_unchanged(config)
+        check_unchanged(config)
     assert {line.split(":")[0].strip() for line in str(error.value).splitlines()[1:]} == {
         "optim.lr", "model.audio.hidden", "train.seed"
     }  # fmt: skip
@@ -46,7 +85,7 @@ def test_a_run_from_before_a_setting_existed_goes_on(begun: Any) -> None:
     del raw["model"]["fusion"]["modality_dropout"], raw["optim"]["clip"]
     path.write_text(yaml.safe_dump(raw))
     with pytest.raises(ConfigError, match=r"\n  optim\.clip: was None, now 1\.0$"):
-        _check_unchanged(config)
+        check_unchanged(config)
     raw["optim"]["clip"] = 1.0
     path.write_text(yaml.safe_dump(raw))
-    _check_unchanged(config)
+    check_unchanged(config)
