@@ -83,15 +83,15 @@ def card(facts: dict[str, Any], results: dict[str, Any]) -> str:
             f"{100 * high:.1f}] | {100 * scores['ua']:.1f} | {100 * scores['weighted_f1']:.1f} | "
             f"{100 * scores['ece']:.1f} |"
         )
+    for kept, left in results["parts"]["test"].get("alone", {}).items():
+        rows.append(
+            f"| test, {kept} alone | {scores['n']} | {100 * left['wa']:.1f} | "
+            f"{100 * left['ua']:.1f} | {100 * left['f1']:.1f} | – |"
+        )
     inputs = " and ".join(part for part in ("text", "audio") if part in facts["model"])
     by_class = "\n".join(
         f"| {name} | {row['support']} | {100 * row['precision']:.1f} | {100 * row['recall']:.1f} |"
         for name, row in results["parts"]["test"]["classes"].items()
-    )
-    alone = "".join(
-        f"Of the test turns with {kept} alone, {100 * left['wa']:.1f} % are right "
-        f"({100 * left['wa_to_both']:+.1f} ± {100 * left['se']:.1f}).\n"
-        for kept, left in results["parts"]["test"].get("alone", {}).items()
     )
     overlap = results["overlap"]["train-test"]
     shared = ", ".join(f"{what} {100 * one['share']:.0f} %" for what, one in overlap.items())
@@ -105,7 +105,7 @@ Speech emotion recognition from {inputs}: {", ".join(facts["classes"])}.
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-{alone}Protocol: {facts["protocol"]}. Of the test turns, these shares occur in training too: {shared}.
+Protocol: {facts["protocol"]}. Of the test turns, these shares occur in training too: {shared}.
 Dataset {facts["dataset"]["hash"][:16]}, seed {facts["seed"]}, code {facts["code"]}.
 
 | class | test utterances | precision % | recall % |
