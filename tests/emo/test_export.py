@@ -38,11 +38,9 @@ def test_the_folder_holds_everything_and_no_pickle(trained_runs, tmp_path):
     results = json.loads((trained_runs["fusion"] / "metrics.json").read_text())
     assert f"{100 * results['parts']['test']['wa']:.1f}" in card
     assert "Protocol: random" in card
-    for kept, left in results["parts"]["test"]["alone"].items():
-        assert (
-            f"| test, {kept} alone | {results['parts']['test']['n']} | {100 * left['wa']:.1f} |"
-            in card
-        )
+    test = results["parts"]["test"]
+    for kept, left in test["alone"].items():
+        assert f"| test, {kept} alone | {test['n']} | {100 * left['wa']:.1f} |" in card
 
 
 def test_weights_of_another_model_are_refused_by_name(trained_runs, tmp_path):
