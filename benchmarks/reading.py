@@ -31,7 +31,8 @@ import webdataset
 from rich.console import Console
 from rich.table import Table
 
-from emo.data import DataConfig, Samples, Statistics, TrainingSteps
+from emo.data import DataConfig, Samples, TrainingSteps
+from emo.inputs import Statistics
 from emo.loader import Loader
 from emo.plan import Plan, PlanConfig
 from shards import buildfile

@@ -7,7 +7,6 @@ loader (`emo.loader`) only spreads steps over workers; it neither batches nor sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +16,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from emo.inputs import Statistics, longest, model_input
 from emo.lines import MOST_IDS, Lines
 from emo.plan import DataState, Plan, PlanConfig, check_slices, evaluation_plan, rank_slices
 from shards import index
@@ -25,11 +25,6 @@ from shards.errors import UserError
 from shards.read import DamagedSample, ShardReader
 from shards.schema import DTYPES, VARIANTS
 from shards.views import View, ViewConfig
-from shards.waveform import FULL_SCALE
-from shards.waveform import KIND as WAVEFORM
-
-LONGEST = 4096  # frames; 47 s at the usual hop, where nothing else is said
-LONGEST_WAVE = 800_000  # samples; 50 s at 16 kHz
 
 
 class LeftOut(Config):
@@ -89,32 +84,6 @@ def check_skipped(skipped: int, seen: int, config: DataConfig) -> None:
             f"{config.max_skipped:g} allows; run `emo-shards verify {config.shards} --deep`, which "
             "names them and says how to repair them"
         )
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and standard deviation of every feature bin, float32 [F], and the frames counted."""
-
-    mean: np.ndarray
-    std: np.ndarray
-    frames: int
-
-    def to_json(self) -> dict[str, object]:
-        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "frames": self.frames}
-
-    @classmethod
-    def from_json(cls, raw: dict) -> Statistics:
-        return cls(
-            np.asarray(raw["mean"], np.float32),
-            np.asarray(raw["std"], np.float32),
-            int(raw["frames"]),
-        )
-
-    def normalise(self, stored: Tensor, mask: Tensor) -> Tensor:
-        """(x - mean) / std where `mask` bool [...] is set and 0 elsewhere, float32 [..., F]."""
-        mean, std = (torch.from_numpy(array).to(stored.device) for array in (self.mean, self.std))
-        x = stored.to(torch.float32, copy=True).sub_(mean).div_(std)
-        return x.masked_fill_(~mask[..., None], 0)
 
 
 class Samples:
@@ -315,18 +284,6 @@ class EvaluationSteps(Dataset):
         return self.samples.batch(mine, frames, tokens)
 
 
-def longest(feature: str) -> int:
-    """The frames (of a waveform: samples) beyond which a turn is cropped."""
-    return LONGEST_WAVE if feature == WAVEFORM else LONGEST
-
-
-def model_input(stored: Tensor, mask: Tensor, statistics: Statistics | None) -> Tensor:
-    """Stored `audio` as a model reads it, float32: a waveform in ±1, anything else normalised."""
-    if statistics is None:
-        return stored.float() / FULL_SCALE
-    return statistics.normalise(stored, mask)
-
-
 def trace_of(units: np.ndarray) -> int:
     """A sum over `units` (-1: none) that tells whether each of a set was used exactly once.
 
@@ -372,49 +329,3 @@ def training_rows(
         names = dataset.column("dialogue").astype(str)
         rows = rows[~np.isin(names[rows], names[config.left_out.rows(view)])]
     return rows
-
-
-CHUNK = 256  # rows whose sums are added first: the total is then the same on any number of ranks
-
-
-def feature_sums(
-    dataset: index.Dataset, member: str, rows: np.ndarray, *, world: int, rank: int
-) -> np.ndarray:
-    """Sums for `statistics_of`: float64 [chunks of this rank, 2F + 1] (x, x squared, frames)."""
-    reader = ShardReader(dataset, [member])
-    chunks = [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
-    width = None
-    sums = []
-    for chunk in chunks[rank::world]:
-        total: np.ndarray | None = None
-        for row in chunk.tolist():
-            try:
-                arrays = reader.read(row)
-            except DamagedSample:
-                continue  # training meets it again and decides by its policy
-            if member in arrays:
-                x_TF = arrays[member][:LONGEST].astype(np.float64)
-                part = np.concatenate((x_TF.sum(0), (x_TF**2).sum(0), [len(x_TF)]))
-                total = part if total is None else total + part
-        if total is not None:
-            width = len(total)
-        sums.append(total)
-    if width is None:
-        return np.zeros((len(sums), 1))
-    return np.stack([np.zeros(width) if s is None else s for s in sums])
-
-
-def statistics_of(sums: np.ndarray) -> Statistics:
-    """Mean and deviation from all ranks' sums in row order, float64 [chunks, 2F + 1].
-
-    Raises:
-        DataError: not one valid frame.
-    """
-    total = sums.sum(0)
-    frames, bins = int(total[-1]), (len(total) - 1) // 2
-    if frames == 0:
-        raise DataError("the training rows hold no audio frame; does this corpus have audio?")
-    mean = total[:bins] / frames
-    variance = total[bins:-1] / frames - mean**2
-    std = np.sqrt(np.maximum(variance, 1e-8))
-    return Statistics(mean.astype(np.float32), std.astype(np.float32), frames)

@@ -17,16 +17,9 @@ import torch
 
 from emo import checkpoint, runfiles
 from emo.config import ExperimentConfig
-from emo.data import (
-    DataError,
-    Samples,
-    Statistics,
-    feature_sums,
-    statistics_of,
-    targets,
-    training_rows,
-)
+from emo.data import DataError, Samples, targets, training_rows
 from emo.dialogues import build_parts, source_hash, vector_facts
+from emo.inputs import Statistics, feature_sums, statistics_of
 from emo.models.config import SpeechEncoderConfig
 from emo.models.context import ContextModel
 from emo.models.model import EmotionModel

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from emo.config import ExperimentConfig
-from emo.data import EvaluationSteps, Samples, Statistics, TrainingSteps, targets, training_rows
+from emo.data import EvaluationSteps, Samples, TrainingSteps, targets, training_rows
 from emo.experiment import view_of
+from emo.inputs import Statistics
 from emo.loader import Loader
 from emo.plan import Plan
 from shards.configfile import parse
