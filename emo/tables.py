@@ -90,10 +90,8 @@ def show(rows: Sequence[Row], title: str, notes: Sequence[str]) -> None:
     """Print to the terminal; where the output goes to a file, wide enough for any name."""
     console = Console(width=None if Console().is_terminal else 140)
     for heading, (names, body) in _tables(rows, title):
-        table = Table(
-            title=heading, title_justify="left", title_style="bold",
-            box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
-        )  # fmt: skip
+        console.print(heading, style="bold", highlight=False)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for name in names:
             table.add_column(name, justify="left" if name in ("run", "reads", "sees") else "right")
         for line in body:
