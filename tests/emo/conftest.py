@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,14 @@ def run_group(folder: Path, world: int, jobs: list[dict[str, Any]]) -> dict[str,
     print(logs[0])
     said = [json.loads(path.with_suffix(f".rank{rank}").read_text()) for rank in range(world)]
     return {Path(run).name: Result(Path(run), tuple(one[run] for one in said)) for run in said[0]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _signals() -> Iterator[None]:
+    """Training in this process leaves its answer to SIGTERM behind."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Batches of dialogues: every turn once, in order, on any number of ranks; and what is refused."""
 
 import json
-import signal
 
 import numpy as np
 import pytest
@@ -42,14 +41,6 @@ def settings(shards, run, **changes):
             node = node[name]
         node[path[-1]] = value
     return parse(ExperimentConfig, raw, "a test")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _signals():
-    """Training in this process leaves its answer to SIGTERM behind."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -26,14 +25,6 @@ VIEW = {
     "test": 0.3,
     "val": 0.2,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _signals():
-    """Training in this process leaves its answer to SIGTERM behind."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -20,14 +19,6 @@ from shards.config import ShardConfig
 from shards.configfile import ConfigError, load, parse
 from shards.index import CONFIG, open_dataset
 from shards.read import ShardReader
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _signals():
-    """Training in this process leaves its answer to SIGTERM behind."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """BERT and RoBERTa from a folder as one downloads it: tokenizer, shards, training, prediction."""
 
 import json
-import signal
 
 import pytest
 import tokenizers
@@ -25,14 +24,6 @@ SIZES = {
     "intermediate_size": 32,
     "max_position_embeddings": 40,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _signals():
-    """Training in this process leaves its answer to SIGTERM behind."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def texts_of(corpus):
