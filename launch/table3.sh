@@ -28,7 +28,9 @@ train() { # CONFIG NAME [key=value ...]: trains, goes on with, or finds finished
     resume=auto "$@"
 }
 
+# A few dialogues a step through some thousand weights: more than one process would only wait.
 context() { # icon or bclstm: both modalities, then each alone
+  local -x EMO_PROCESSES=1
   train "$1" "$1"
   for modality in text audio; do
     train "$1" "$1-$modality" "model.context.modalities=[$modality]"
