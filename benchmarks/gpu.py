@@ -98,10 +98,11 @@ def measure(config: ExperimentConfig, length: int, steps: int, warm: int) -> tup
         "valid": torch.ones(batch, dtype=torch.bool),
     }
     words = {name: tensor.to(runtime.device) for name, tensor in words.items()}
+    trained = list(model.parameters())
     times = []
     for _ in range(warm + steps):
         began = now()
-        done = train_step(runtime, model, optimizer, InMemory(), [words], batch, config)
+        done = train_step(runtime, model, optimizer, trained, InMemory(), [words], batch, config)
         times.append(now() - began)
         assert done.applied
     on_gpu = runtime.device.type == "cuda"

@@ -130,14 +130,14 @@ class Samples:
     def lengths(self, rows: np.ndarray) -> tuple[int, int]:
         """(frames, tokens) that a batch of `rows` (-1: none) is padded to."""
         real = rows[rows >= 0]
-        frames = self.config.frames or int(self.frames[real].max(initial=1))
-        return frames, int(self.tokens[real].max(initial=1))
+        frames = self.config.frames or (int(self.frames[real].max(initial=1)) if self.audio else 1)
+        return frames, int(self.tokens[real].max(initial=1)) if self.text else 1
 
     def batch(self, rows: np.ndarray, frames: int, tokens: int) -> dict[str, Tensor]:
-        """`rows` int64 [B] (-1: an invalid row of zeros) padded to the given lengths.
+        """`rows` int64 [B] (-1: not valid, its inputs are zeros) padded to the given lengths.
 
-        Returns `row` int64 [B], `valid` bool [B], `skipped` int64 [B], `label` int64 [B], `target`
-        float32 [B, C] and, as read, `audio` [B, frames, F] (of a waveform [B, frames]) as it is
+        Returns `row` int64 [B], `valid` bool [B], `skipped` int64 [B], `target` float32 [B, C]
+        (where `valid`) and, as read, `audio` [B, frames, F] (of a waveform [B, frames]) as it is
         stored, for `to_model`, with `audio_mask` bool [B, frames], `tokens` int64 [B, tokens] with
         `token_mask` bool [B, tokens].
 
@@ -149,8 +149,7 @@ class Samples:
             "row": rows,
             "valid": rows >= 0,
             "skipped": np.zeros(size, np.int64),
-            "label": np.where(rows >= 0, self.labels[rows], -1),
-            "target": np.where(rows[:, None] >= 0, self.targets[rows], 0).astype(np.float32),
+            "target": self.targets[rows],
         }
         if self.audio:
             bins = (len(self.statistics.mean),) if self.statistics else ()
@@ -204,8 +203,14 @@ class Samples:
         return moved
 
 
+COUNTED = ("valid", "skipped")
+
+
 class TrainingSteps(Dataset):
-    """Item `n`: this rank's micro-batches of the n-th optimizer step after `start`."""
+    """Item `n`: this rank's micro-batches of the n-th optimizer step after `start`.
+
+    Each also has `counts` int64 [3]: its rows that are valid and skipped, and the `trace_of` all.
+    """
 
     def __init__(
         self,
@@ -254,7 +259,8 @@ class TrainingSteps(Dataset):
         mine = rank_slices(rows, self.world, self.rank, self.accumulation)
         batches = [self.samples.batch(micro, frames, tokens) for micro in mine]
         for batch, units in zip(batches, mine, strict=True):
-            batch["trace"] = torch.from_numpy(np.array(trace_of(units)))
+            valid, skipped = (np.count_nonzero(batch[name].numpy()) for name in COUNTED)
+            batch["counts"] = torch.from_numpy(np.array([valid, skipped, trace_of(units)]))
         return batches
 
 
@@ -291,10 +297,14 @@ def trace_of(units: np.ndarray) -> int:
     so traces of parts of an epoch, from any rank, may be added in any order, exactly even as floats
     up to two million units at a time.
     """
-    x = units[units >= 0].astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return int(((x ^ (x >> np.uint64(31))) >> np.uint64(32)).sum())
+    x = units[units >= 0].astype(np.uint64)
+    x += np.uint64(0x9E3779B97F4A7C15)
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return int((x >> np.uint64(32)).sum())
 
 
 def targets(dataset: index.Dataset, view: View, kind: Literal["hard", "soft"]) -> np.ndarray:

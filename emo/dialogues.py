@@ -113,7 +113,6 @@ class DialogueSamples(Samples):
             "row": flat,
             "valid": valid_DT.ravel(),
             "skipped": skipped_DT.ravel(),
-            "label": np.where(flat >= 0, self.labels[flat], -1),
             "target": np.where(valid_DT.ravel()[:, None], self.targets[flat], 0).astype(np.float32),
             "turn_mask": mask_DT,
             "speaker": np.where(mask_DT, self.speakers[rows_DT], -1),

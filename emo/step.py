@@ -27,6 +27,7 @@ def train_step(
     runtime: Runtime,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    trained: list[nn.Parameter],
     samples: Samples,
     micro: list[dict[str, Tensor]],
     valid: int,
@@ -36,6 +37,8 @@ def train_step(
 
     The loss is the sum over valid rows divided by `valid`, their number in the *global* batch.
     Strategies average gradients over ranks and accumulation steps; both are multiplied back.
+    `trained` are the model's parameters with a gradient, in its order: to look them up at each step
+    would take as long as their norm.
     """
     scale = runtime.world * config.train.accumulation / max(1, valid)
     total = torch.zeros((), device=runtime.device, dtype=torch.float64)
@@ -56,7 +59,7 @@ def train_step(
                 if bad:
                     return StepReport(loss=math.nan, norm=math.nan, applied=False)
             runtime.accelerator.backward(loss * scale)
-    norm = gradient_norm(runtime, model, config.optim.clip)
+    norm = gradient_norm(runtime, model, trained, config.optim.clip)
     # `.item()` waits for the device, once a step: a step that must not happen is never taken.
     [summed] = runtime.agree(total.item())
     applied = math.isfinite(norm) or may_overflow(runtime, summed)
@@ -66,12 +69,13 @@ def train_step(
     return StepReport(loss=summed / max(1, valid), norm=norm, applied=applied)
 
 
-def gradient_norm(runtime: Runtime, model: nn.Module, clip: float | None) -> float:
+def gradient_norm(
+    runtime: Runtime, model: nn.Module, trained: list[nn.Parameter], clip: float | None
+) -> float:
     """The norm of the whole gradient before it is clipped to `clip`."""
     if runtime.zero:
         norm = model.get_global_grad_norm()  # type: ignore[operator]
         return float(norm) if norm is not None else math.nan
-    trained = [p for p in model.parameters() if p.requires_grad]
     norm = runtime.accelerator.clip_grad_norm_(trained, math.inf if clip is None else clip)
     if hasattr(norm, "full_tensor"):
         norm = norm.full_tensor()

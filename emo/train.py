@@ -103,6 +103,7 @@ def loop(
         accumulation=settings.accumulation,
     )
     total = progress.step + len(steps)
+    trained = [p for p in model.parameters() if p.requires_grad]
     pin = runtime.device.type == "cuda"
     batches = iter(Loader(steps, range(len(steps)), workers=config.data.workers, pin=pin))
 
@@ -134,10 +135,9 @@ def loop(
         micro, error = fetch(batches)
         clock.waited += time.monotonic() - waiting
         minutes = (time.monotonic() - started) / 60
+        counts = sum((b["counts"] for b in micro), start=torch.zeros(3, dtype=torch.int64))
         valid, skipped, trace, failed, stops, timeouts = runtime.agree(
-            sum(int(b["valid"].sum()) for b in micro),
-            sum(int(b["skipped"].sum()) for b in micro),
-            sum(int(b["trace"]) for b in micro),
+            *counts.tolist(),
             error is not None,
             runtime.stop_requested,
             settings.max_minutes is not None and minutes > settings.max_minutes,
@@ -153,7 +153,9 @@ def loop(
         rates = optim.set_learning_rates(
             optimizer, progress.step, total, progress.data.epoch, config.optim
         )
-        done = train_step(runtime, model, optimizer, experiment.samples, micro, int(valid), config)
+        done = train_step(
+            runtime, model, optimizer, trained, experiment.samples, micro, int(valid), config
+        )
         loss = done.loss
         norms.append(done.norm)
         if not done.applied:
