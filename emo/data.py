@@ -116,8 +116,9 @@ class Samples:
         self.labels, self.targets = labels, targets
         self.statistics, self.config = statistics, config
         self.pad_token = pad_token
-        fits = len(self.tokens) * int(self.tokens.max(initial=1)) <= MOST_IDS
-        self._lines = Lines(self.tokens) if self.text and not self.audio and fits else None
+        kept = self.text and not self.audio
+        kept = kept and len(self.tokens) * int(self.tokens.max(initial=1)) <= MOST_IDS
+        self._lines = Lines(self.tokens, pad_token) if kept else None
 
     def units(self, rows: np.ndarray) -> np.ndarray:
         """What plans count, for `rows`: here rows, dialogues in `emo.dialogues`."""
@@ -154,12 +155,13 @@ class Samples:
         if self.audio:
             bins = (len(self.statistics.mean),) if self.statistics else ()
             batch["audio"] = np.empty((size, frames, *bins), DTYPES[self.audio])
-        if self.text:
-            batch["tokens"] = np.full((size, tokens), self.pad_token, np.int64)
         sizes = np.zeros((2, size, 1), np.int64)  # frames, tokens
         unread = rows >= 0
         if self._lines:
-            unread &= ~self._lines.put(rows, batch["tokens"], sizes[1])
+            batch["tokens"], sizes[1, :, 0] = self._lines.take(rows, tokens)
+            unread &= sizes[1, :, 0] == 0
+        elif self.text:
+            batch["tokens"] = np.full((size, tokens), self.pad_token, np.int64)
         for place in np.flatnonzero(unread).tolist():
             row = int(rows[place])
             try:

@@ -15,24 +15,19 @@ class Lines:
 
     Args:
         counts: how many ids each row of the dataset has.
+        pad: the id that fills shorter lines.
     """
 
-    def __init__(self, counts: np.ndarray) -> None:
-        self.ids = np.zeros((len(counts), int(counts.max(initial=1))), np.int32)
-        self.sizes = np.zeros(len(counts), np.int32)  # 0: not read
+    def __init__(self, counts: np.ndarray, pad: int) -> None:
+        self.pad = np.int64(pad)
+        # Less the pad, so that memory that nobody has written is a padded line. The last is row -1.
+        self.ids = np.zeros((len(counts) + 1, int(counts.max(initial=1))), np.int32)
+        self.sizes = np.zeros(len(counts) + 1, np.int64)  # 0: not read
 
     def keep(self, row: int, ids: np.ndarray) -> None:
-        self.ids[row, : len(ids)] = ids
+        self.ids[row, : len(ids)] = ids - self.pad
         self.sizes[row] = len(ids)
 
-    def put(self, rows: np.ndarray, tokens_BL: np.ndarray, sizes_B1: np.ndarray) -> np.ndarray:
-        """Write what is kept of `rows` (-1: none) into the others; bool [B], which rows those are.
-
-        `tokens_BL` int64 is all padding, `sizes_B1` int64 all zero.
-        """
-        longest = tokens_BL.shape[1]
-        kept_B = np.where(rows >= 0, self.sizes[rows], 0)
-        sizes_B1[:, 0] = np.minimum(kept_B, longest)
-        mask_BL = np.arange(longest) < sizes_B1
-        np.copyto(tokens_BL, self.ids[rows, :longest], where=mask_BL)
-        return kept_B > 0
+    def take(self, rows: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        """What is kept of `rows` (-1: none): int64 [B, longest] padded, and int64 [B] the sizes."""
+        return self.ids[rows, :longest] + self.pad, self.sizes[rows]

@@ -47,11 +47,11 @@ def test_kept_and_unread_rows_mix(tiny):
     assert all(torch.equal(mixed[name], fresh[name]) for name in fresh)
 
 
-def test_lines_say_which_rows_they_hold():
-    lines = Lines(np.array([3, 2, 4]))
+def test_lines_are_padded_and_say_which_rows_they_hold():
+    lines = Lines(np.array([3, 2, 4]), pad=5)
     lines.keep(2, np.array([9, 8, 7, 6]))
-    tokens, sizes = np.zeros((3, 3), np.int64), np.zeros((3, 1), np.int64)
-    held = lines.put(np.array([2, 0, -1]), tokens, sizes)
-    assert held.tolist() == [True, False, False]
-    assert tokens.tolist() == [[9, 8, 7], [0, 0, 0], [0, 0, 0]]
-    assert sizes[:, 0].tolist() == [3, 0, 0]
+    lines.keep(1, np.array([0, 1]))
+    tokens, sizes = lines.take(np.array([2, 0, -1, 1]), 3)
+    assert tokens.tolist() == [[9, 8, 7], [5, 5, 5], [5, 5, 5], [0, 1, 5]]
+    assert sizes.tolist() == [4, 0, 0, 2]
+    assert tokens.dtype == sizes.dtype == np.int64
