@@ -26,6 +26,8 @@ from shards.read import DamagedSample, ShardReader
 from shards.schema import DTYPES, VARIANTS
 from shards.views import View, ViewConfig
 
+TOGETHER = 32  # steps of kept lines: some hundred kilobytes
+
 
 class LeftOut(Config):
     """Cross-fitting: training dialogues `fold`, `fold` + `folds`, ... are not trained on."""
@@ -97,6 +99,9 @@ class Samples:
         pad_token: the id that fills shorter lines.
     """
 
+    at_once = 1  # steps whose batches are made together
+    _lines: Lines | None = None
+
     def __init__(
         self,
         dataset: index.Dataset,
@@ -118,7 +123,8 @@ class Samples:
         self.pad_token = pad_token
         kept = self.text and not self.audio
         kept = kept and len(self.tokens) * int(self.tokens.max(initial=1)) <= MOST_IDS
-        self._lines = Lines(self.tokens, pad_token) if kept else None
+        if kept:
+            self._lines, self.at_once = Lines(self.tokens, pad_token), TOGETHER
 
     def units(self, rows: np.ndarray) -> np.ndarray:
         """What plans count, for `rows`: here rows, dialogues in `emo.dialogues`."""
@@ -189,6 +195,25 @@ class Samples:
             batch["token_mask"] = np.arange(tokens) < sizes[1]
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
+    def batches(
+        self, micros: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """The `batch` of each of `micros`, padded to its own of `sizes` (frames, tokens).
+
+        Those of kept lines are made as one, which takes hardly longer than one, and cut.
+        """
+        if self._lines is None:
+            return [self.batch(rows, *size) for rows, size in zip(micros, sizes, strict=True)]
+        whole = self.batch(np.concatenate(micros), 1, max(tokens for _, tokens in sizes))
+        result, end = [], 0
+        for rows, (_, tokens) in zip(micros, sizes, strict=True):
+            begin, end = end, end + len(rows)
+            part = {name: tensor[begin:end] for name, tensor in whole.items()}
+            for name in ("tokens", "token_mask"):
+                part[name] = part[name][:, :tokens]
+            result.append(part)
+        return result
+
     def to_model(
         self, batch: dict[str, Tensor], device: torch.device, dtype: torch.dtype
     ) -> dict[str, Tensor]:
@@ -203,9 +228,6 @@ class Samples:
                 x = model_input(x, moved["audio_mask"], self.statistics)
             moved["audio"] = x.to(dtype)
         return moved
-
-
-COUNTED = ("valid", "skipped")
 
 
 class TrainingSteps(Dataset):
@@ -232,12 +254,13 @@ class TrainingSteps(Dataset):
         whole = epochs - start.epoch - 1
         self._length = self._begun + whole * plan.steps_per_epoch if whole >= 0 else 0
         self._epochs: dict[int, np.ndarray] = {}
+        self._made: dict[int, list[list[dict[str, Tensor]]]] = {}
 
     def __len__(self) -> int:
         return self._length
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_epochs": {}}
+        return self.__dict__ | {"_epochs": {}, "_made": {}}
 
     def global_rows(self, step: int) -> np.ndarray:
         """Rows of the whole global batch of step `step`, int64 [G], -1 = none."""
@@ -256,14 +279,27 @@ class TrainingSteps(Dataset):
         return [self.samples.batch(empty, *self.samples.lengths(self.rows))] * self.accumulation
 
     def __getitem__(self, step: int) -> list[dict[str, Tensor]]:
-        rows = self.global_rows(step)
-        frames, tokens = self.samples.lengths(rows)
-        mine = rank_slices(rows, self.world, self.rank, self.accumulation)
-        batches = [self.samples.batch(micro, frames, tokens) for micro in mine]
-        for batch, units in zip(batches, mine, strict=True):
-            valid, skipped = (np.count_nonzero(batch[name].numpy()) for name in COUNTED)
-            batch["counts"] = torch.from_numpy(np.array([valid, skipped, trace_of(units)]))
-        return batches
+        together = self.samples.at_once
+        if together == 1:  # large ones are not kept a step longer
+            return self._make(range(step, step + 1))[0]
+        first = step - step % together
+        if first not in self._made:
+            self._made = {first: self._make(range(first, min(first + together, len(self))))}
+        return self._made[first][step - first]
+
+    def _make(self, steps: range) -> list[list[dict[str, Tensor]]]:
+        micros: list[np.ndarray] = []
+        sizes: list[tuple[int, int]] = []
+        for step in steps:
+            rows = self.global_rows(step)
+            micros.extend(rank_slices(rows, self.world, self.rank, self.accumulation))
+            sizes += [self.samples.lengths(rows)] * self.accumulation
+        batches = self.samples.batches(micros, sizes)
+        for batch, units in zip(batches, micros, strict=True):
+            valid, skipped = (int(batch[name].count_nonzero()) for name in ("valid", "skipped"))
+            batch["counts"] = torch.tensor([valid, skipped, trace_of(units)])
+        each = self.accumulation
+        return [batches[at : at + each] for at in range(0, len(batches), each)]
 
 
 class EvaluationSteps(Dataset):

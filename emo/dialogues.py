@@ -77,8 +77,8 @@ class DialogueSamples(Samples):
     def batch(self, units: np.ndarray, turns: int, _: int = 0) -> dict[str, Tensor]:
         """Dialogues `units` int64 [D] (-1: an empty one), padded to T = `turns`.
 
-        Returns, flattened: `row` int64 [D·T] (-1 in padding), `valid` bool, `skipped` and `label`
-        int64, `target` float32 [D·T, C]. Besides, `turn_mask` bool [D, T], `speaker` int64 [D, T],
+        Returns, flattened: `row` int64 [D·T] (-1 in padding), `valid` bool, `skipped` int64,
+        `target` float32 [D·T, C]. Besides, `turn_mask` bool [D, T], `speaker` int64 [D, T],
         and for each modality float32 [D, T, W], zero for turns without it.
 
         Raises:

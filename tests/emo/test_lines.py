@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from emo.data import DataConfig, Samples
+from emo.data import DataConfig, Samples, TrainingSteps
 from emo.lines import Lines
+from emo.plan import Plan, PlanConfig
 from shards.index import open_dataset
 
 
@@ -55,3 +56,30 @@ def test_lines_are_padded_and_say_which_rows_they_hold():
     assert tokens.tolist() == [[9, 8, 7], [5, 5, 5], [5, 5, 5], [0, 1, 5]]
     assert sizes.tolist() == [4, 0, 0, 2]
     assert tokens.dtype == sizes.dtype == np.int64
+
+
+def test_steps_made_together_are_the_steps_made_alone(tiny):
+    """Each is padded to its own longest line, whatever it was made with, and its counts are its."""
+    samples, alone = text_samples(tiny), text_samples(tiny)
+    assert samples.at_once > 2
+    alone.at_once = 1
+    alone._lines = None
+    rows = np.flatnonzero(samples.tokens > 0)[:50]
+    plan = Plan(PlanConfig(order="shuffle"), units=len(rows), global_batch=12, seed=1)
+    widths = set()
+    for world, rank, accumulation in ((1, 0, 1), (2, 1, 1), (2, 0, 3)):
+        together, one = (
+            TrainingSteps(
+                kind, rows, plan, plan.start(), epochs=9, world=world, rank=rank,
+                accumulation=accumulation,
+            )
+            for kind in (samples, alone)
+        )  # fmt: skip
+        assert len(together) == 45 > samples.at_once
+        for step in (*range(len(one)), 3, 40):
+            for got, wanted in zip(together[step], one[step], strict=True):
+                assert got.keys() == wanted.keys()
+                assert all(torch.equal(got[name], wanted[name]) for name in wanted)
+                assert all(got[name].dtype == wanted[name].dtype for name in wanted)
+                widths.add(got["tokens"].shape[1])
+    assert len(widths) > 1
