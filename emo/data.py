@@ -99,7 +99,6 @@ class Samples:
         pad_token: the id that fills shorter lines.
     """
 
-    at_once = 1  # steps whose batches are made together
     _lines: Lines | None = None
 
     def __init__(
@@ -123,8 +122,12 @@ class Samples:
         self.pad_token = pad_token
         kept = self.text and not self.audio
         kept = kept and len(self.tokens) * int(self.tokens.max(initial=1)) <= MOST_IDS
-        if kept:
-            self._lines, self.at_once = Lines(self.tokens, pad_token), TOGETHER
+        self._lines = Lines(self.tokens, pad_token) if kept else None
+
+    @property
+    def at_once(self) -> int:
+        """Steps whose batches are made together."""
+        return TOGETHER if self._lines is not None else 1
 
     def units(self, rows: np.ndarray) -> np.ndarray:
         """What plans count, for `rows`: here rows, dialogues in `emo.dialogues`."""

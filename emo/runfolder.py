@@ -117,6 +117,7 @@ def _resumable(config: ExperimentConfig) -> Path | None:
 
 
 def check_unchanged(config: ExperimentConfig) -> None:
+    """Raises ConfigError: the run in `config.run` had other settings than those that may change."""
     # Read as a configuration: what has been added since the run began has its default there.
     old = _flat(load_config(config.run).model_dump(mode="json"))
     new = _flat(config.model_dump(mode="json"))

@@ -62,7 +62,6 @@ def test_steps_made_together_are_the_steps_made_alone(tiny):
     """Each is padded to its own longest line, whatever it was made with, and its counts are its."""
     samples, alone = text_samples(tiny), text_samples(tiny)
     assert samples.at_once > 2
-    alone.at_once = 1
     alone._lines = None
     rows = np.flatnonzero(samples.tokens > 0)[:50]
     plan = Plan(PlanConfig(order="shuffle"), units=len(rows), global_batch=12, seed=1)
