@@ -3,10 +3,11 @@
     python benchmarks/gpu.py [--batch 128] [--length 128] [--markdown FILE]
 
 The rate is measured: the best of several products of two large bf16 matrices. The model is our text
-branch in bert-base's sizes with random weights, trained by `emo.step.train_step` on one batch of
-random words that is on the GPU already; its work is counted by formula, three times a forward pass,
-what activation checkpointing repeats not counted. Prints ms a step, samples and tokens a second,
-TFLOP/s, the share, and the peak memory, with and without torch.compile. Without a CUDA device it
+branch in bert-base's sizes with random weights, trained by `emo.training.step.train_step` on one
+batch of random words that is on the GPU already; its work is counted by formula, three times a
+forward pass, what activation checkpointing repeats not counted. Prints ms a step, samples and
+tokens a second, TFLOP/s, the share, and the peak memory, with and without torch.compile. Without a
+CUDA device it
 says so and measures nothing. The other tables of this folder (`strategies.py`, `training.py`,
 `scaling.sh`) use a GPU by themselves where there is one.
 """
@@ -23,10 +24,10 @@ import torch
 from table import Table, resident  # this folder's
 
 from emo.config import ExperimentConfig
-from emo.data import Samples
+from emo.data.samples import Samples
+from emo.distributed.runtime import Runtime
 from emo.models.model import EmotionModel
-from emo.runtime import Runtime
-from emo.step import train_step
+from emo.training.step import train_step
 from shards.configfile import parse
 
 BERT_BASE = {"hidden": 768, "layers": 12, "heads": 12, "intermediate": 3072, "positions": 512}

@@ -21,8 +21,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from emo.orders import padding_share
-from emo.plan import Plan, PlanConfig, rank_slices
+from emo.data.orders import padding_share
+from emo.data.plan import Plan, PlanConfig, rank_slices
 
 ORDERS = get_args(PlanConfig.model_fields["order"].annotation)
 
@@ -82,8 +82,8 @@ def table(options: argparse.Namespace) -> None:
 
 def views_table(utterances: int = 10_000) -> None:
     """Print how long each protocol takes over an index of five variants an utterance."""
-    from shards.schema import VARIANTS
-    from shards.views import ViewConfig, make_view
+    from shards.store.schema import VARIANTS
+    from shards.views.view import ViewConfig, make_view
 
     random = np.random.default_rng(0)
     columns: dict[str, list[Any]] = {}

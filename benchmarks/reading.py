@@ -31,19 +31,19 @@ import webdataset
 from rich.console import Console
 from rich.table import Table
 
-from emo.data import DataConfig, Samples, TrainingSteps
-from emo.inputs import Statistics
-from emo.loader import Loader
-from emo.plan import Plan, PlanConfig
-from shards import buildfile
+from emo.data.loader import Loader
+from emo.data.normalise import Statistics
+from emo.data.plan import Plan, PlanConfig
+from emo.data.samples import DataConfig, Samples, TrainingSteps
+from shards.allocator import keep_freed_memory
+from shards.build import claim
+from shards.build.merge import merge
 from shards.config import ShardConfig
 from shards.configfile import parse
-from shards.index import open_dataset
-from shards.memory import keep_freed_memory
-from shards.merge import merge
-from shards.schema import Sample, Utterance, metadata, sample_key
-from shards.sidecar import shard_name
-from shards.write import write_shard
+from shards.store.index import open_dataset
+from shards.store.schema import Sample, Utterance, metadata, sample_key
+from shards.store.sidecar import shard_name
+from shards.store.write import write_shard
 
 BATCH = 32
 LIMIT = "pread + CRC32 (the limit)"
@@ -68,7 +68,7 @@ def make_dataset(folder: Path, samples: int) -> None:
         "output": {"folder": str(folder)},
     }
     folder.mkdir(parents=True)
-    build = buildfile.claim(folder, parse(ShardConfig, raw, "the benchmark"), turns)
+    build = claim.claim(folder, parse(ShardConfig, raw, "the benchmark"), turns)
     for shard in range(build.shards):
         mine = range(shard * 64, min(samples, shard * 64 + 64))
         items = [
@@ -87,7 +87,7 @@ def make_dataset(folder: Path, samples: int) -> None:
 
 
 def collate(samples: list[dict[str, Any]]) -> Batch:
-    """What `emo.data.Samples.batch` makes of shards: padded values and masks."""
+    """What `emo.data.samples.Samples.batch` makes of shards: padded values and masks."""
     lengths = np.array([len(sample["logmel.npy"]) for sample in samples])[:, None]
     sizes = np.array([len(sample["tokens.npy"]) for sample in samples])[:, None]
     audio = np.zeros((len(samples), lengths.max(), MELS), np.float16)

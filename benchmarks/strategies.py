@@ -32,9 +32,9 @@ from pathlib import Path
 from safetensors import safe_open
 from table import Table, resident  # this folder's
 
-from emo import runfiles
 from emo.__main__ import train
-from emo.export import export
+from emo.runs import files
+from emo.serving.export import export
 
 ROOT = Path(__file__).parent.parent
 ZERO = ("zero1", "zero2", "zero3")
@@ -149,7 +149,7 @@ def run_job(job: Job, folder: Path, data: Path, gpus: int) -> None:
 
 def losses(run: Path) -> list[float]:
     """Of every optimizer step."""
-    lines = [json.loads(line) for line in (run / runfiles.LOG).read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / files.LOG).read_text().splitlines()]
     return [line["loss"] for line in lines if line["group"] == "train"]
 
 
@@ -157,14 +157,14 @@ def row(job: Job, folder: Path, one: list[float], seconds: float) -> list[str]:
     """The job's line of the table; a run that did not end well says why."""
     run = folder / job.name
     title = [job.strategy + (f", {job.extra}" if job.extra else ""), job.precision, str(job.world)]
-    if not (run / runfiles.METRICS).is_file():
+    if not (run / files.METRICS).is_file():
         said = Path(f"{run}.rank0.log").read_text().strip().splitlines() or ["no word"]
         return [*title, f"refused: {said[-1]}", "", "", "", "", ""]
     found = losses(run)
     off = max(abs(a - b) for a, b in zip(found, one, strict=True))
     seen = {json.loads(line)["utterance"]
-            for line in runfiles.predictions(run, "test").read_text().splitlines()}  # fmt: skip
-    wanted = json.loads((run / runfiles.RECORD).read_text())["counts"]["test"]
+            for line in files.predictions(run, "test").read_text().splitlines()}  # fmt: skip
+    wanted = json.loads((run / files.RECORD).read_text())["counts"]["test"]
     exported, module = exported_keys(run, folder / "exported" / job.name)
     return [
         *title,
@@ -230,7 +230,7 @@ def main() -> None:
     import torch.utils.tensorboard  # noqa: F401
     from transformers import BertModel  # noqa: F401
 
-    import emo.train  # noqa: F401
+    import emo.training.train  # noqa: F401
 
     first = Job("cpu", "fp32", 1)
     chosen = [job for job in jobs(gpus) if job.strategy in options.only or job == first]

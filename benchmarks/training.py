@@ -2,10 +2,10 @@
 
 Each is a process of its own with one thread, with the same first weights and the same batch size;
 they take turns, a piece of an epoch each, so that what else the machine does meets all alike.
-"ours" is `emo.train.loop` itself: real loader, checks, log, TensorBoard. "bare" is forward,
-backward, clip, step over the very batches that ours has just used, already in memory. "Trainer"
-fine-tunes the same module on the same texts, tokenized beforehand, with its defaults: its own fused
-AdamW (without decay the same as our Adam), DataCollatorWithPadding, no reports.
+"ours" is `emo.training.train.loop` itself: real loader, checks, log, TensorBoard. "bare" is
+forward, backward, clip, step over the very batches that ours has just used, already in memory.
+"Trainer" fine-tunes the same module on the same texts, tokenized beforehand, with its defaults: its
+own fused AdamW (without decay the same as our Adam), DataCollatorWithPadding, no reports.
 
     python benchmarks/training.py [--shards data/sample/shards] [--precision bf16] [--markdown FILE]
 
@@ -41,18 +41,19 @@ from torch import nn
 from torch.nn import functional as F
 from turns import CUDA, Contestant, Turns, consumed, finish_work, race  # this folder's
 
-import emo.train
-from emo import checkpoint, optim
-from emo.checkpoint import Progress
+import emo.training.train
 from emo.config import ExperimentConfig
-from emo.data import TrainingSteps
-from emo.evaluate import predict_part, scores
-from emo.experiment import Experiment
-from emo.runfolder import open_run
-from emo.runtime import Runtime
-from emo.trackers import Tracker
+from emo.data.samples import TrainingSteps
+from emo.distributed.runtime import Runtime
+from emo.evaluation.evaluate import predict_part, scores
+from emo.runs import checkpoint
+from emo.runs.checkpoint import Progress
+from emo.runs.experiment import Experiment
+from emo.runs.folder import open_run
+from emo.runs.tracker import Tracker
+from emo.training import optim
 from shards.configfile import load
-from shards.index import TOKENIZER
+from shards.store.index import TOKENIZER
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,7 +70,7 @@ def set_up(config: ExperimentConfig) -> tuple[Runtime, Experiment]:
 
 
 def ours(pipe: Connection, config: ExperimentConfig, file: Path, workers: int) -> None:
-    """`emo.train.loop` as it is; its tracker, which it calls after every piece, passes the word."""
+    """The loop as it is; its tracker, which it calls after every piece, passes the word."""
     config = config.model_copy(update={"data": config.data.model_copy(update={"workers": workers})})
     runtime, experiment = set_up(config)
     turns = Turns(pipe, experiment, config.train.epochs)
@@ -96,7 +97,7 @@ def ours(pipe: Connection, config: ExperimentConfig, file: Path, workers: int) -
         def say(self, text: str) -> None:
             """Nothing: the terminal is for the table."""
 
-    class CpuClock(emo.train.Clock):
+    class CpuClock(emo.training.train.Clock):
         """Begins where the loop's own clock begins: validation and saving are in neither."""
 
         begun = 0.0
@@ -105,13 +106,13 @@ def ours(pipe: Connection, config: ExperimentConfig, file: Path, workers: int) -
             super().__init__()
             CpuClock.begun = time.process_time()
 
-    emo.train.Clock = CpuClock  # type: ignore[misc]
+    emo.training.train.Clock = CpuClock  # type: ignore[misc]
     with open_run(runtime, config):
         model, optimizer = runtime.prepare(experiment.model, config.optim)
         tracker = Pieces(config.run, main=True, step=0)
         progress = Progress(step=0, data=experiment.plan.start())
         turns.wait()
-        emo.train.loop(
+        emo.training.train.loop(
             runtime, config, experiment, model, optimizer, progress, tracker, time.monotonic()
         )
         tracker.close()

@@ -20,8 +20,8 @@ from table import resident  # this folder's
 from torch import nn
 
 from emo.config import ExperimentConfig
-from emo.experiment import Experiment
-from emo.plan import Plan
+from emo.data.plan import Plan
+from emo.runs.experiment import Experiment
 
 PIECE = 10  # steps in a turn, about; a multiple of train.log_steps
 CUDA = torch.cuda.is_available()

@@ -10,7 +10,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from emo import process
+from emo.distributed import launcher
 from shards import atomic
 from shards.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, run_command_line
 
@@ -92,8 +92,8 @@ def train(path: Path, overrides: list[str]) -> int:
     The first process to fail shows its error and leaves its code for launch/train.sh (the launcher
     turns every code into 1); rank 0 writes how it ended into the run folder, for people.
     """
-    process.die_with_parent()
-    process.watch(())
+    launcher.die_with_parent()
+    launcher.watch(())
     run: Path | None = None
     code, reason = EXIT_OTHER, "error"
     try:
@@ -102,32 +102,32 @@ def train(path: Path, overrides: list[str]) -> int:
 
         config = load(ExperimentConfig, path, overrides)
         run = config.run
-        from emo.train import train as run_training
+        from emo.training.train import train as run_training
 
         reason = run_training(config)
         code = 0 if reason == "done" else EXIT_SAVED
         if code:
-            process.claim_end(code)
+            launcher.claim_end(code)
     except UserError as error:
-        from emo.runtime import OtherRankFailed
+        from emo.distributed.runtime import OtherRankFailed
 
         code, reason = EXIT_USER_ERROR, str(error)
-        if not isinstance(error, OtherRankFailed) and process.claim_end(code):
+        if not isinstance(error, OtherRankFailed) and launcher.claim_end(code):
             print(f"error: {error}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         code, reason = EXIT_INTERRUPTED, "interrupted"
-        process.claim_end(code)
+        launcher.claim_end(code)
     except Exception as error:
         code, message = explain(error)
         reason = message or f"{type(error).__name__}: {error}"
-        if process.claim_end(code):
+        if launcher.claim_end(code):
             if message is None:
                 traceback.print_exc()
             print(f"error: {reason}", file=sys.stderr, flush=True)
-    if process.main():
+    if launcher.main():
         leave_word(code, reason, run)
     if code in (0, EXIT_SAVED):
-        process.stop_watching()
+        launcher.stop_watching()
         end_process_group()
         return code
     # The others may wait for this rank for ever: no leave-taking, which could wait for them.
@@ -169,11 +169,11 @@ def explain(error: Exception) -> tuple[int, str | None]:
 def leave_word(code: int, reason: str, run: Path | None) -> None:
     """Write into the run folder how this launch ended."""
     if run is not None and run.is_dir():
-        from emo import runfiles
+        from emo.runs import files
 
         with contextlib.suppress(OSError):  # a full disk: the exit code says it already
             word = json.dumps({"code": code, "reason": reason})
-            (run / runfiles.EXIT).write_text(word + "\n")
+            (run / files.EXIT).write_text(word + "\n")
 
 
 def end_process_group() -> None:
@@ -193,7 +193,7 @@ def config_command(args: argparse.Namespace) -> int:
 
 
 def eval_command(args: argparse.Namespace) -> int:
-    from emo.again import evaluate_again
+    from emo.evaluation.reevaluate import evaluate_again
 
     for run in args.runs:
         evaluate_again(run)
@@ -201,7 +201,7 @@ def eval_command(args: argparse.Namespace) -> int:
 
 
 def predict_command(args: argparse.Namespace) -> int:
-    from emo.predict import Predictor
+    from emo.serving.predict import Predictor
 
     if args.audio is None and args.text is None:
         raise UserError("give --audio FILE, --text WORDS, or both")
@@ -217,7 +217,7 @@ def predict_command(args: argparse.Namespace) -> int:
 
 
 def crossval_command(args: argparse.Namespace) -> int:
-    from emo.crossval import crossval
+    from emo.evaluation.crossval import crossval
 
     only = [o.removeprefix("fold=") for o in args.overrides if o.startswith("fold=")]
     rest = [o for o in args.overrides if not o.startswith("fold=")]
@@ -233,7 +233,7 @@ def crossval_command(args: argparse.Namespace) -> int:
 
 
 def export_command(args: argparse.Namespace) -> int:
-    from emo.export import export
+    from emo.serving.export import export
 
     export(args.run, args.folder)
     print(f"exported to {args.folder}")
@@ -241,7 +241,7 @@ def export_command(args: argparse.Namespace) -> int:
 
 
 def features_command(args: argparse.Namespace) -> int:
-    from emo.vectors import write_vectors
+    from emo.serving.turn_vectors import write_vectors
 
     if args.cross_fit == 1 or args.cross_fit < 0:
         raise UserError(f"--cross-fit {args.cross_fit}: give at least 2")
@@ -255,7 +255,7 @@ def features_command(args: argparse.Namespace) -> int:
 
 
 def compare_command(args: argparse.Namespace) -> int:
-    from emo.report import compare
+    from emo.evaluation.compare import compare
 
     compare(args.runs, args.part, markdown=args.markdown, csv=args.csv)
     return 0

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from emo.data import DataConfig
+from emo.data.samples import DataConfig
+from emo.distributed.runtime import RuntimeConfig
 from emo.models.config import ModelConfig, SpeechEncoderConfig
-from emo.optim import OptimConfig
-from emo.runtime import RuntimeConfig
+from emo.training.optim import OptimConfig
 from shards.configfile import Config
 
 Branch = Literal["text", "audio"]

@@ -77,10 +77,10 @@ def _build(options: argparse.Namespace) -> int:
     if check not in ("quick", "deep"):
         raise UserError(f"check={check}: use check=quick or check=deep")
 
-    from shards.build import build
+    from shards.build.job import build
     from shards.config import ShardConfig
     from shards.configfile import load
-    from shards.describe import describe_dataset
+    from shards.store.describe import describe_dataset
 
     config = load(ShardConfig, options.config, overrides)
     manifest = build(config, task, tasks or 1, workers, deep=check == "deep")
@@ -96,16 +96,16 @@ def _merge(options: argparse.Namespace) -> int:
     words, overrides = _words(options.settings, ("tasks",))
     tasks = _number(words, "tasks", 1)
 
-    from shards import buildfile
+    from shards.build import claim
+    from shards.build.merge import merge
     from shards.config import ShardConfig
     from shards.configfile import load
-    from shards.describe import describe_dataset
-    from shards.merge import merge
+    from shards.store.describe import describe_dataset
 
     config = load(ShardConfig, options.config, overrides)
     folder = config.output.folder
-    found = buildfile.load(folder)
-    buildfile.check_settings(folder, found, config)
+    found = claim.load(folder)
+    claim.check_settings(folder, found, config)
     print(describe_dataset(merge(folder, found, config.output.max_rejected, tasks)))
     print(f"published   {folder}")
     return 0
@@ -115,7 +115,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.workers is not None and options.workers < 1:
         raise UserError(f"--workers {options.workers}: give at least 1")
 
-    from shards.verify import check_dataset
+    from shards.store.verify import check_dataset
 
     manifest = check_dataset(options.folder, options.deep, options.workers)
     how = "every byte was read" if options.deep else "sizes, counts and hashes (not --deep)"
@@ -127,8 +127,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from shards.describe import describe_dataset, describe_sample
-    from shards.index import open_dataset
+    from shards.store.describe import describe_dataset, describe_sample
+    from shards.store.index import open_dataset
 
     dataset = open_dataset(options.folder)
     if options.key is None:
@@ -139,8 +139,8 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _sample_corpus(options: argparse.Namespace) -> int:
-    from shards.corpora.sample import write_corpus
     from shards.progress import progress
+    from shards.sample.corpus import write_corpus
 
     shown = 0
 

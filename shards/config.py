@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from shards.audio import AudioConfig
-from shards.augment import AugmentConfig
 from shards.configfile import Config
 from shards.corpora import CorpusConfig
-from shards.features import FeatureConfig
-from shards.labels import label_set
-from shards.text import TextConfig
-from shards.views import ViewConfig
+from shards.corpora.labels import label_set
+from shards.extract.audio import AudioConfig
+from shards.extract.augment import AugmentConfig
+from shards.extract.features import FeatureConfig
+from shards.extract.text import TextConfig
+from shards.views.view import ViewConfig
 
 
 class OutputConfig(Config):

@@ -61,7 +61,7 @@ def write_corpus(root: Path, turns: int) -> None:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of 120 turns, each clean and once with noise; do not change it."""
-    from shards.build import build
+    from shards.build.job import build
     from shards.config import ShardConfig
     from shards.configfile import parse
 

@@ -1,13 +1,13 @@
 """Classic audio systems over low-level descriptors: a BiLSTM with a NULL state, and DNN-ELM.
 
-Both see 25 frames of 32 descriptors at a time (`shards.lowlevel`), and neither ends in a linear
-layer: the utterance's scores come from an extreme learning machine over statistics of what the
-network said of its frames or segments. So they are trained in two ways at once. The network learns
-by gradients, from scores that are log-likelihoods of the utterance's label and that no softmax
-follows (`ModelConfig.normalised` tells the loss). The ELM is fitted in closed form to the training
-utterances at every epoch's end, before validation (`emo.fit`), and takes no part in training: a
-branch in training mode gives the network's log-likelihoods, in evaluation mode the ELM's scores.
-Before the first fit those are all alike.
+Both see 25 frames of 32 descriptors at a time (`shards.extract.lowlevel`), and neither ends in a
+linear layer: the utterance's scores come from an extreme learning machine over statistics of what
+the network said of its frames or segments. So they are trained in two ways at once. The network
+learns by gradients, from scores that are log-likelihoods of the utterance's label and that no
+softmax follows (`ModelConfig.normalised` tells the loss). The ELM is fitted in closed form to the
+training utterances at every epoch's end, before validation (`emo.training.closed_form`), and takes
+no part in training: a branch in training mode gives the network's log-likelihoods, in evaluation
+mode the ELM's scores. Before the first fit those are all alike.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from emo.losses import at_least_float32
 from emo.models.branch import Evidence, ModelError
 from emo.models.config import BiLstmNullConfig, DnnElmConfig, ElmConfig
-from shards.lowlevel import ENERGY, WIDTH
+from emo.models.losses import at_least_float32
+from shards.extract.lowlevel import ENERGY, WIDTH
 
 STATISTICS = 4  # numbers a class: maximum, minimum, mean, fraction above a threshold
 LEAST = 1e-3  # what an ELM's output counts for at least, as a probability

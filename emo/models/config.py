@@ -310,7 +310,7 @@ class ModelConfig(Config):
     def likelihoods(self) -> bool:
         """Whether scores in training are log-likelihoods, which no softmax follows.
 
-        The head of such a model is fitted at every epoch's end (`emo.fit`).
+        The head of such a model is fitted at every epoch's end (`emo.training.closed_form`).
         """
         return isinstance(self.audio, _ClassicConfig) and self.text is None
 

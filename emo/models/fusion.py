@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emo.losses import at_least_float32
 from emo.models.branch import Evidence
 from emo.models.config import CrossAttentionConfig, GatedFusionConfig, PaperFusionConfig
+from emo.models.losses import at_least_float32
 
 Reads = Literal["logits", "vector", "states"]  # of `Evidence`
 

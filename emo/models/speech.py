@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emo.losses import at_least_float32
 from emo.models.branch import Evidence, ModelError
 from emo.models.config import SpeechEncoderConfig
+from emo.models.losses import at_least_float32
 from emo.models.pretrained import (
     Preprocessing,
     build_encoder,

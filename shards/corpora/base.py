@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from shards.errors import UserError
-from shards.schema import CODES, NO_MAJORITY, Utterance
+from shards.store.schema import CODES, NO_MAJORITY, Utterance
 
 Modality = Literal["audio", "text"]
 LISTED = 20  # an error message lists this many places, and counts the rest

@@ -24,7 +24,7 @@ fields:
   start: begin                  # seconds, or hours:minutes:seconds
   end: end
   split: part                   # train, val (dev, valid, validation), test
-labels: {anger: ang, joy: hap, unclear: xxx}    # the corpus' own words -> codes of shards.schema
+labels: {anger: ang, joy: hap, unclear: xxx}    # the corpus' own words -> codes of store/schema.py
 ```
 `id`, `label`, and one of `audio` and `text` are required. Left out, `votes` is one vote for the
 label, `speaker` "unknown", `session` "1", `dialogue` the utterance itself, and `split` the key of
@@ -59,7 +59,7 @@ from shards.corpora.base import (
 )
 from shards.corpora.table_rows import Row, read_rows
 from shards.corpora.table_spec import SPLITS, Source, TableSpec, Votes
-from shards.schema import NO_MAJORITY, Utterance
+from shards.store.schema import NO_MAJORITY, Utterance
 
 MOST_COLUMNS = 12  # a count table with more groups than this is not read by anybody
 

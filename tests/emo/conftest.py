@@ -211,7 +211,7 @@ def trained_runs(
 ) -> dict[str, Path]:
     """Runs "text", "audio" and "fusion" of frozen branches, trained by this process; read only."""
     from emo.config import ExperimentConfig
-    from emo.train import train
+    from emo.training.train import train
     from shards.configfile import parse
 
     before = signal.getsignal(signal.SIGTERM)

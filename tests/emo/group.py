@@ -42,7 +42,7 @@ def stop_when(log: Path, step: int, number: int, ended: threading.Event) -> None
 
 
 def cut_as_ranks(batches: Any, world: int, rank: int, accumulation: int = 1) -> Any:
-    """`emo.plan.rank_slices` of one process, its micro-batches those of `accumulation` ranks."""
+    """`rank_slices` of one process, its micro-batches those of `accumulation` ranks."""
     assert (world, rank) == (1, 0)
     return batches.reshape(*batches.shape[:-1], -1, accumulation).swapaxes(-1, -2)
 
@@ -52,15 +52,16 @@ def do(job: dict[str, Any]) -> str:
     import torch.distributed as dist
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
-    from emo import data, process
     from emo.config import ExperimentConfig
-    from emo.plan import rank_slices
-    from emo.train import train
+    from emo.data import samples
+    from emo.data.plan import rank_slices
+    from emo.distributed import launcher
+    from emo.training.train import train
     from shards.configfile import parse
     from shards.errors import UserError
 
-    process._stop = False
-    data.rank_slices = cut_as_ranks if job.get("as_ranks") else rank_slices
+    launcher._stop = False
+    samples.rank_slices = cut_as_ranks if job.get("as_ranks") else rank_slices
     AcceleratorState._reset_state(True)
     GradientState._reset_state()
     PartialState._reset_state()

@@ -63,8 +63,8 @@ def armed(fault: str | None, record: str | None) -> Iterator[None]:
 
 
 def arm(fault: str | None, record: str | None) -> Callable[[], None]:
-    """Wrap what `emo.train` calls at every step; returns what takes it off again."""
-    from emo import train
+    """Wrap what `emo.training.train` calls at every step; returns what takes it off again."""
+    from emo.training import train
 
     step, count = train.train_step, train.count_step
     rank, at, kind = fault.split(":") if fault else ("-1", "0", "")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from shards.build import build
+from shards.build.job import build
 from shards.config import ShardConfig
 from shards.configfile import parse
 

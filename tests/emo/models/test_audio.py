@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from emo.losses import emotion_loss
 from emo.models.audio import AudioBranch, ConvolutionBlock
 from emo.models.config import AudioBranchConfig
+from emo.models.losses import emotion_loss
 from shards.configfile import ConfigError, parse
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from emo.losses import emotion_loss
 from emo.models.branch import ModelError
 from emo.models.classic import BiLstmNull, DnnElm, Elm, label_likelihood, utterance_statistics
 from emo.models.config import (
@@ -17,9 +16,10 @@ from emo.models.config import (
     ElmConfig,
     ModelConfig,
 )
+from emo.models.losses import emotion_loss
 from emo.models.model import EmotionModel, rebuild
 from shards.configfile import ConfigError, parse
-from shards.lowlevel import ENERGY, WIDTH
+from shards.extract.lowlevel import ENERGY, WIDTH
 
 KINDS = [("bilstm_null", {"hidden": 12}), ("dnn_elm", {"hidden": 24, "loudest": 0.3})]
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from emo.losses import emotion_loss
 from emo.models.branch import ModelError
 from emo.models.config import ModelConfig
 from emo.models.context import (
@@ -16,6 +15,7 @@ from emo.models.context import (
     histories,
     turned,
 )
+from emo.models.losses import emotion_loss
 from emo.models.model import rebuild
 from shards.configfile import ConfigError, parse
 

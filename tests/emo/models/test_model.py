@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
-from emo.losses import emotion_loss
 from emo.models.branch import ModelError
 from emo.models.config import ModelConfig
+from emo.models.losses import emotion_loss
 from emo.models.model import EmotionModel, rebuild
 from shards.configfile import ConfigError, parse
 
@@ -227,5 +227,5 @@ def test_parts_that_do_not_fit(settings, message):
 
 
 def test_configurations_load_without_torch():
-    code = "import sys, emo.models.config, emo.optim; sys.exit('torch' in sys.modules)"
+    code = "import sys, emo.models.config, emo.training.optim; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

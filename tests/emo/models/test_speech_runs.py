@@ -8,17 +8,17 @@ import pytest
 import transformers
 
 from emo.config import ExperimentConfig
-from emo.data import DataError
-from emo.evaluate import read_predictions
-from emo.export import export
-from emo.predict import Predictor
-from emo.train import train
-from emo.vectors import write_vectors
-from shards.build import build
+from emo.data.samples import DataError
+from emo.evaluation.evaluate import read_predictions
+from emo.serving.export import export
+from emo.serving.predict import Predictor
+from emo.serving.turn_vectors import write_vectors
+from emo.training.train import train
+from shards.build.job import build
 from shards.config import ShardConfig
 from shards.configfile import ConfigError, load, parse
-from shards.index import CONFIG, open_dataset
-from shards.read import ShardReader
+from shards.store.index import CONFIG, open_dataset
+from shards.store.read import ShardReader
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +98,13 @@ def test_frozen_beside_text_and_its_vectors(settings, encoder, heard, tmp_path, 
     """The encoder keeps its weights; a fusion trains; `emo features` gives a vector a turn."""
     from safetensors.torch import load_file
 
-    from emo import checkpoint, runfiles
+    from emo.runs import checkpoint, files
 
     view = {"protocol": "random_dialogues", "labels": "four", "test": 0.2, "val": 0.2}
     raw = settings("both", data__view=view, train__epochs=1)
     raw["model"] |= {"text": lab.text_branch(), "fusion": {"kind": "gated"}}
     assert train(parse(ExperimentConfig, raw, "the test")) == "done"
-    weights = checkpoint.read_weights(checkpoint.best(runfiles.checkpoints(tmp_path / "both")))
+    weights = checkpoint.read_weights(checkpoint.best(files.checkpoints(tmp_path / "both")))
     published = load_file(encoder / "model.safetensors")
     published.pop("masked_spec_embed")
     for name, tensor in published.items():

@@ -8,9 +8,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from emo.losses import emotion_loss
 from emo.models.branch import ModelError
 from emo.models.config import SmallBertConfig, TextBranchConfig
+from emo.models.losses import emotion_loss
 from emo.models.text import TextBranch
 from shards.configfile import ConfigError, parse
 

@@ -7,15 +7,15 @@ import tokenizers
 import transformers
 
 from emo.config import ExperimentConfig
-from emo.data import DataError
-from emo.evaluate import read_predictions
-from emo.predict import Predictor
-from emo.train import train
-from shards.build import build
+from emo.data.samples import DataError
+from emo.evaluation.evaluate import read_predictions
+from emo.serving.predict import Predictor
+from emo.training.train import train
+from shards.build.job import build
 from shards.config import ShardConfig
 from shards.configfile import load, parse
-from shards.index import CONFIG, open_dataset
-from shards.read import ShardReader
+from shards.store.index import CONFIG, open_dataset
+from shards.store.read import ShardReader
 
 SIZES = {
     "hidden_size": 16,

@@ -1,0 +1,100 @@
+"""From stored features to what a model reads: cropped, and normalised by the training part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shards.errors import UserError
+from shards.extract.waveform import FULL_SCALE
+from shards.extract.waveform import KIND as WAVEFORM
+from shards.store import index
+from shards.store.read import DamagedSample, ShardReader
+
+LONGEST = 4096  # frames; 47 s at the usual hop, where nothing else is said
+LONGEST_WAVE = 800_000  # samples; 50 s at 16 kHz
+CHUNK = 256  # rows whose sums are added first: the total is then the same on any number of ranks
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of every feature bin, float32 [F], and the frames counted."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    frames: int
+
+    def to_json(self) -> dict[str, object]:
+        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "frames": self.frames}
+
+    @classmethod
+    def from_json(cls, raw: dict) -> Statistics:
+        return cls(
+            np.asarray(raw["mean"], np.float32),
+            np.asarray(raw["std"], np.float32),
+            int(raw["frames"]),
+        )
+
+    def normalise(self, stored: Tensor, mask: Tensor) -> Tensor:
+        """(x - mean) / std where `mask` bool [...] is set and 0 elsewhere, float32 [..., F]."""
+        mean, std = (torch.from_numpy(array).to(stored.device) for array in (self.mean, self.std))
+        x = stored.to(torch.float32, copy=True).sub_(mean).div_(std)
+        return x.masked_fill_(~mask[..., None], 0)
+
+
+def longest(feature: str) -> int:
+    """The frames (of a waveform: samples) beyond which a turn is cropped."""
+    return LONGEST_WAVE if feature == WAVEFORM else LONGEST
+
+
+def model_input(stored: Tensor, mask: Tensor, statistics: Statistics | None) -> Tensor:
+    """Stored `audio` as a model reads it, float32: a waveform in ±1, anything else normalised."""
+    if statistics is None:
+        return stored.float() / FULL_SCALE
+    return statistics.normalise(stored, mask)
+
+
+def feature_sums(
+    dataset: index.Dataset, member: str, rows: np.ndarray, *, world: int, rank: int
+) -> np.ndarray:
+    """Sums for `statistics_of`: float64 [chunks of this rank, 2F + 1] (x, x squared, frames)."""
+    reader = ShardReader(dataset, [member])
+    chunks = [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
+    width = None
+    sums = []
+    for chunk in chunks[rank::world]:
+        total: np.ndarray | None = None
+        for row in chunk.tolist():
+            try:
+                arrays = reader.read(row)
+            except DamagedSample:
+                continue  # training meets it again and decides by its policy
+            if member in arrays:
+                x_TF = arrays[member][:LONGEST].astype(np.float64)
+                part = np.concatenate((x_TF.sum(0), (x_TF**2).sum(0), [len(x_TF)]))
+                total = part if total is None else total + part
+        if total is not None:
+            width = len(total)
+        sums.append(total)
+    if width is None:
+        return np.zeros((len(sums), 1))
+    return np.stack([np.zeros(width) if s is None else s for s in sums])
+
+
+def statistics_of(sums: np.ndarray) -> Statistics:
+    """Mean and deviation from all ranks' sums in row order, float64 [chunks, 2F + 1].
+
+    Raises:
+        UserError: not one valid frame.
+    """
+    total = sums.sum(0)
+    frames, bins = int(total[-1]), (len(total) - 1) // 2
+    if frames == 0:
+        raise UserError("the training rows hold no audio frame; does this corpus have audio?")
+    mean = total[:bins] / frames
+    variance = total[bins:-1] / frames - mean**2
+    std = np.sqrt(np.maximum(variance, 1e-8))
+    return Statistics(mean.astype(np.float32), std.astype(np.float32), frames)

@@ -1,0 +1,238 @@
+"""One canonical training state, whatever the strategy.
+
+Weights in full fp32 and the optimizer's moments, by parameter name. Written under DDP, ZeRO-1/2/3
+or FSDP2 with any number of processes, it is read under any other: elasticity needs no conversion,
+and nothing of it is pickled. The price is that rank 0 holds 12 bytes a parameter on the CPU while
+it saves (12 GB for a model of a billion parameters).
+
+Every function here is a collective: all ranks call it together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from emo.distributed.runtime import Runtime
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The module inside the strategy's wrappers (DDP, DeepSpeed's engine, a compiled module)."""
+    while (inner := getattr(model, "module", getattr(model, "_orig_mod", None))) is not None:
+        model = inner
+    if hasattr(model, "reshard"):
+        # FSDP2's root stays gathered after a forward pass, in buffers that the next call may free.
+        model.reshard()  # type: ignore[operator]
+    return model
+
+
+def gather_weights(runtime: Runtime, model: nn.Module) -> dict[str, Tensor]:
+    """Full fp32 weights and buffers on the CPU, by name; on ranks other than 0 an empty dict."""
+    module = bare(model)
+    trained = dict(module.named_parameters())
+    result: dict[str, Tensor] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        full = _full_parameter(runtime, trained.get(name, tensor))
+        if runtime.main:
+            result[name] = full.detach().to("cpu", copy=True).contiguous()
+    return result
+
+
+def gather_moments(
+    runtime: Runtime, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Adam's moments as `<parameter>/exp_avg`, `/exp_avg_sq`, `/step`; empty on ranks above 0."""
+    result: dict[str, Tensor] = {}
+    steps = _step_counts(runtime, model, optimizer)
+    for name, parameter in _trainable(runtime, model):
+        if name not in steps:
+            continue  # no step was taken yet
+        for key in MOMENTS:
+            full = _full_moment(runtime, optimizer, parameter, key)
+            if runtime.main:
+                result[f"{name}/{key}"] = full.detach().to("cpu", copy=True).contiguous()
+        result[f"{name}/step"] = torch.tensor(steps[name])
+    return result if runtime.main else {}
+
+
+def scatter_weights(runtime: Runtime, model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Write full weights (every rank has them all) into the wrapped model."""
+    module = bare(model)
+    trained = dict(module.named_parameters())
+    with torch.no_grad():
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            _set_parameter(runtime, trained.get(name, tensor), weights[name])
+
+
+def scatter_moments(
+    runtime: Runtime,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    moments: dict[str, Tensor],
+) -> None:
+    """Write full moments (every rank has them all) into the wrapped optimizer."""
+    if not moments:
+        return
+    step = float(max(v for k, v in moments.items() if k.endswith("/step")))
+    if runtime.zero:
+        _create_zero_state(optimizer, step)
+    for name, parameter in _trainable(runtime, model):
+        if f"{name}/step" not in moments:
+            continue
+        if not runtime.zero:
+            state = _inner(optimizer).state[parameter]
+            state["step"] = moments[f"{name}/step"].clone().to(torch.float32)
+            for key in MOMENTS:
+                state[key] = _like(parameter, moments[f"{name}/{key}"])
+        else:
+            for key in MOMENTS:
+                _set_zero(runtime, parameter, moments[f"{name}/{key}"], key)
+
+
+def loss_scale(scaler: Any) -> dict[str, float] | None:
+    """Where fp16's search for its loss scale stands; None without one.
+
+    `since` counts the steps since the scale was changed last; `patience`, DeepSpeed's alone, the
+    overflows that it still lets pass.
+    """
+    if scaler is None:
+        return None
+    if hasattr(scaler, "cur_scale"):  # DeepSpeed's
+        since = scaler.cur_iter - scaler.last_overflow_iter
+        patience = scaler.cur_hysteresis
+        return {"scale": float(scaler.cur_scale), "since": since, "patience": patience}
+    found = scaler.state_dict()
+    return {"scale": float(found["scale"]), "since": found["_growth_tracker"]}
+
+
+def set_loss_scale(scaler: Any, found: dict[str, float] | None) -> None:
+    """Go on where `loss_scale` stood, under another strategy as far as it has the same."""
+    if scaler is None or found is None:
+        return
+    if hasattr(scaler, "cur_scale"):
+        scaler.cur_scale = found["scale"]
+        scaler.last_overflow_iter = scaler.cur_iter - int(found["since"])
+        scaler.cur_hysteresis = int(found.get("patience", scaler.cur_hysteresis))
+    else:
+        own = {"scale": found["scale"], "_growth_tracker": int(found["since"])}
+        scaler.load_state_dict(scaler.state_dict() | own)
+
+
+def _trainable(runtime: Runtime, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    for name, parameter in bare(model).named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter
+
+
+def _inner(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimizer inside accelerate's and DeepSpeed's wrappers."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+def _full_parameter(runtime: Runtime, tensor: Tensor) -> Tensor:
+    if isinstance(tensor, DTensor):
+        return tensor.full_tensor()
+    if not runtime.zero:
+        return tensor
+    from deepspeed.runtime.zero import GatheredParameters
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    if tensor.requires_grad:
+        master = safe_get_full_fp32_param(tensor)
+        if master is not None:
+            return master
+    with GatheredParameters([tensor] if hasattr(tensor, "ds_id") else []):
+        full = tensor.detach().clone()
+    return full.float() if full.is_floating_point() else full
+
+
+def _set_parameter(runtime: Runtime, tensor: Tensor, value: Tensor) -> None:
+    if isinstance(tensor, DTensor):
+        tensor.copy_(_like(tensor, value))
+        return
+    if not runtime.zero:
+        tensor.copy_(value)
+        return
+    from deepspeed.runtime.zero import GatheredParameters
+
+    with GatheredParameters([tensor] if hasattr(tensor, "ds_id") else [], modifier_rank=0):
+        tensor.data.copy_(value)
+    if tensor.requires_grad:
+        _set_zero(runtime, tensor, value, None)
+
+
+def _full_moment(runtime: Runtime, optimizer: Any, parameter: nn.Parameter, key: str) -> Tensor:
+    if runtime.zero:
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        return safe_get_full_optimizer_state(parameter, key)
+    moment = _inner(optimizer).state[parameter][key]
+    return moment.full_tensor() if isinstance(moment, DTensor) else moment
+
+
+def _step_counts(runtime: Runtime, model: nn.Module, optimizer: Any) -> dict[str, float]:
+    state = _inner(optimizer).state
+    if runtime.zero:  # one count for each flat partition, all alike
+        counts = [float(s["step"]) for s in state.values() if "step" in s]
+        [count] = runtime.from_main(counts[:1]) or [None]
+        return {} if count is None else {name: count for name, _ in _trainable(runtime, model)}
+    return {
+        name: float(state[parameter]["step"])
+        for name, parameter in _trainable(runtime, model)
+        if "step" in state.get(parameter, {})
+    }
+
+
+def _create_zero_state(optimizer: Any, step: float) -> None:
+    """DeepSpeed makes Adam's state in its first step; a resumed run needs it before."""
+    adam = _inner(optimizer)
+    zero = optimizer.optimizer  # DeepSpeed's, inside accelerate's wrapper
+    # Stage 3 shows Adam its weights only while it steps.
+    flats = getattr(zero, "fp32_partitioned_groups_flat", None) or [
+        flat for group in adam.param_groups for flat in group["params"]
+    ]
+    # DeepSpeed's own Adam, for optimizers beside a GPU, counts in plain integers.
+    in_torch = type(adam).__module__.startswith("torch.")
+    for flat in flats:
+        count = torch.tensor(step, dtype=torch.float32) if in_torch else int(step)
+        adam.state[flat] = {"step": count} | {k: torch.zeros_like(flat) for k in MOMENTS}
+    if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):
+        # Stages 1 and 2 find moments through the weights, linked in the first step or now.
+        zero._hp_optimizer_states_linked = False
+        zero._lazy_init_hp_params_optimizer_state()
+
+
+def _set_zero(runtime: Runtime, parameter: Tensor, value: Tensor, key: str | None) -> None:
+    """Write a full value into DeepSpeed's fp32 weights (`key` None) or a moment of theirs."""
+    from deepspeed import utils
+
+    value = value.to(runtime.device, torch.float32)
+    if hasattr(parameter, "ds_id"):
+        # Stage 3 cuts a weight into `world` parts of one length. Its setter for full values forgets
+        # the padding of the last part, so each rank writes its own part.
+        padded = torch.nn.functional.pad(value.flatten(), (0, -value.numel() % runtime.world))
+        part = padded.view(runtime.world, -1)[runtime.rank]
+        if key is None:
+            utils.safe_set_local_fp32_param(parameter, part)
+        else:
+            utils.safe_set_local_optimizer_state(parameter, part, key)
+    elif key is None:
+        utils.safe_set_full_fp32_param(parameter, value)
+    else:
+        utils.safe_set_full_optimizer_state(parameter, value, key)
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value` on the parameter's device, dtype and sharding."""
+    value = value.to(parameter.device, parameter.dtype)
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+    return value.clone()

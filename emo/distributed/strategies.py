@@ -1,0 +1,178 @@
+"""What each strategy asks of accelerate and DeepSpeed, and whether that is what runs.
+
+accelerate silently runs something else than was asked for in several settings (ZeRO or FSDP with
+the CPU flag becomes plain data parallelism, a missing launcher becomes one process).
+`differences` finds out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import (
+    DeepSpeedPlugin,
+    DistributedDataParallelKwargs,
+    FullyShardedDataParallelPlugin,
+    InitProcessGroupKwargs,
+)
+from pydantic import PositiveFloat, PositiveInt
+
+from emo.distributed import compilation, launcher
+from shards.configfile import Config
+from shards.errors import UserError
+
+Strategy = Literal["cpu", "gpu", "zero1", "zero2", "zero3", "fsdp"]
+ZERO = ("zero1", "zero2", "zero3")
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DEEPSPEED_FOLDER = Path(__file__).parents[2] / "launch" / "deepspeed"
+
+
+class RuntimeConfig(Config):
+    """What runs the training. `launch/train.sh` sets `strategy` and `processes`."""
+
+    strategy: Strategy = "cpu"
+    processes: PositiveInt = 1  # over all nodes
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"  # fp64: tests of exactness
+    offload: bool = False  # ZeRO: optimizer state in the memory of the CPU
+    compile: bool = False
+    timeout_seconds: PositiveFloat = 600  # a collective that takes longer is a hung rank
+    preempt_signals: tuple[Literal["USR1", "USR2", "INT"], ...] = ()  # besides TERM, always heard
+
+
+class RuntimeMismatch(UserError):
+    """The launcher runs something else than the configuration asks for."""
+
+
+def input_dtype(config: RuntimeConfig) -> torch.dtype:
+    if config.precision == "fp64":
+        return torch.float64
+    if config.strategy in ZERO:  # DeepSpeed casts the whole model
+        return HALF.get(config.precision, torch.float32)
+    return torch.float32
+
+
+def check_device(config: RuntimeConfig) -> None:
+    if config.strategy == "gpu" and not torch.cuda.is_available():
+        raise RuntimeMismatch(
+            "strategy gpu was asked for, but torch sees no CUDA device; use strategy cpu, or check "
+            "the driver with nvidia-smi"
+        )
+    on_cpu = config.strategy == "cpu" or not torch.cuda.is_available()
+    if on_cpu and config.precision == "fp16":
+        raise RuntimeMismatch("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
+    if config.offload and config.strategy not in ZERO:
+        raise RuntimeMismatch(f"offload belongs to ZeRO; strategy {config.strategy} has none")
+    if config.precision == "fp64" and config.strategy in (*ZERO, "fsdp"):
+        raise RuntimeMismatch("precision fp64 is for strategies cpu and gpu only")
+    if config.compile and config.strategy in ZERO:
+        raise RuntimeMismatch("runtime.compile is for strategies cpu, gpu and fsdp")
+
+
+def make_accelerator(
+    config: RuntimeConfig, accumulation: int, micro_batch: int, clip: float
+) -> Accelerator:
+    on_cpu = not torch.cuda.is_available() or config.strategy == "cpu"
+    group = InitProcessGroupKwargs(
+        backend="gloo" if on_cpu else "nccl", timeout=timedelta(seconds=config.timeout_seconds)
+    )
+    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
+    mixed = {"fp64": "no", "fp32": "no"}.get(config.precision, config.precision)
+    common: dict[str, Any] = {
+        "gradient_accumulation_steps": accumulation,
+        "mixed_precision": mixed,
+        "step_scheduler_with_optimizer": False,
+    }
+    if config.strategy in ZERO:
+        _require_launched("ACCELERATE_USE_DEEPSPEED", config)
+        settings = _deepspeed_settings(config, accumulation, micro_batch, clip)
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA found"
+        from deepspeed.comm.torch import build_shm_op
+
+        with compilation.own_turn():
+            build_shm_op()  # DeepSpeed loads it when it joins the others; now it has it already
+        return Accelerator(
+            deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
+            kwargs_handlers=[group],
+            **common,
+        )
+    if config.strategy == "fsdp":
+        _require_launched("ACCELERATE_USE_FSDP", config)
+        plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2, auto_wrap_policy="no_wrap", state_dict_type="FULL_STATE_DICT"
+        )
+        accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=plugin, kwargs_handlers=[group], **common)
+        if on_cpu:
+            # accelerate turns FSDP into plain multi-CPU here, though torch's FSDP2 runs on gloo.
+            if not dist.is_initialized():  # one process; accelerate would make no group for it
+                dist.init_process_group("gloo", timeout=group.timeout)
+            accelerator.state.distributed_type = DistributedType.FSDP
+            accelerator.state.fsdp_plugin = plugin
+            if mixed != "no":
+                plugin.set_mixed_precision(mixed)
+        return accelerator
+    # a lone process has no group to set up
+    handlers = [group, ddp] if launcher.launched() else []
+    return Accelerator(cpu=on_cpu, kwargs_handlers=handlers, **common)
+
+
+def _require_launched(variable: str, config: RuntimeConfig) -> None:
+    if os.environ.get(variable, "").lower() != "true":
+        raise RuntimeMismatch(
+            f"strategy {config.strategy} was asked for, but this process was not launched for it; "
+            f"start it by launch/train.sh {config.strategy} CONFIG"
+        )
+
+
+def _deepspeed_settings(
+    config: RuntimeConfig, accumulation: int, micro_batch: int, clip: float
+) -> dict[str, Any]:
+    """The strategy's file with every number set by us: no `auto` is left to a library's guess."""
+    settings = json.loads((DEEPSPEED_FOLDER / f"{config.strategy}.json").read_text())
+    settings |= {
+        "train_micro_batch_size_per_gpu": micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "train_batch_size": micro_batch * accumulation * launcher.world(),
+        "gradient_clipping": clip,
+        "bf16": {"enabled": config.precision == "bf16"},
+        "fp16": {"enabled": config.precision == "fp16"},
+    }
+    if config.offload:
+        settings["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
+    return settings
+
+
+def differences(config: RuntimeConfig, accelerator: Accelerator) -> list[str]:
+    wanted = {
+        "cpu": (DistributedType.MULTI_CPU, DistributedType.NO),
+        "gpu": (DistributedType.MULTI_GPU, DistributedType.NO),
+        "fsdp": (DistributedType.FSDP,),
+    }.get(config.strategy, (DistributedType.DEEPSPEED,))
+    found = accelerator.distributed_type
+    problems = []
+    if found not in wanted:
+        problems.append(f"strategy: asked for {config.strategy}, accelerate runs {found.value}")
+    if accelerator.num_processes != config.processes:
+        problems.append(f"processes: asked for {config.processes}, {accelerator.num_processes} run")
+    mixed = {"fp64": "no", "fp32": "no"}.get(config.precision, config.precision)
+    if accelerator.mixed_precision != mixed:
+        problems.append(
+            f"precision: asked for {config.precision}, accelerate has {accelerator.mixed_precision}"
+        )
+    elif found == DistributedType.FSDP and mixed != "no":
+        policy = accelerator.state.fsdp_plugin.mixed_precision_policy
+        if policy is None or policy.param_dtype != HALF[mixed]:
+            problems.append(f"precision: asked for {config.precision}, FSDP's policy is {policy}")
+    device = accelerator.device.type
+    if config.strategy == "gpu" and device != "cuda":
+        problems.append(f"device: asked for a GPU, this rank has {device}")
+    if config.strategy == "cpu" and device != "cpu":
+        problems.append(f"device: asked for the CPU, this rank has {device}")
+    return problems

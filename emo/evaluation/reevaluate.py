@@ -1,0 +1,36 @@
+"""`emo eval`: a trained run's chosen checkpoint, evaluated again in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emo.distributed.runtime import Runtime, RuntimeConfig
+from emo.evaluation.evaluate import finish
+from emo.runs.experiment import Experiment
+from emo.runs.folder import load_config, open_run
+from emo.runs.tracker import Tracker
+
+
+def evaluate_again(run: Path) -> None:
+    """Rewrite `metrics.json` and the predictions of `run`, in fp32 on one device.
+
+    Raises:
+        UserError: no run, no finished epoch, shards that are gone or have changed.
+    """
+    config = load_config(run)
+    import torch
+
+    strategy = "gpu" if torch.cuda.is_available() else "cpu"
+    here = RuntimeConfig(strategy=strategy)
+    config = config.model_copy(update={"runtime": here, "resume": "auto", "run": run})
+    runtime = Runtime.start(
+        here, accumulation=1, micro_batch=config.train.evaluation_batch, clip=0.0
+    )
+    with open_run(runtime, config):
+        experiment = Experiment.build(runtime, config)
+        model = experiment.model.to(runtime.device)
+        tracker = Tracker(run, main=True, step=2**31)
+        try:
+            finish(runtime, config, experiment, model, tracker)
+        finally:
+            tracker.close()

@@ -1,0 +1,333 @@
+"""Checkpoints: whole or absent, verified before use, pruned only after the next one is safe.
+
+`checkpoints/step-00000120/` holds `weights.safetensors`, `moments.safetensors`, one `rng-R.pt` a
+rank, `state.json`, and `manifest.json` with the size and SHA-256 of each, written last. The folder
+is filled as `step-00000120.tmp` and renamed. `checkpoints/best.json` names the step that validation
+chose. Nothing in it is loaded by an unrestricted unpickler. A checkpoint that is found damaged is
+renamed to `step-00000120.damaged`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import random
+import re
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from emo.data.plan import DataState
+from emo.distributed import state
+from emo.distributed.runtime import Runtime
+from shards import atomic
+from shards.errors import UserError
+
+WEIGHTS = "weights.safetensors"
+MOMENTS = "moments.safetensors"
+STATE = "state.json"
+MANIFEST = "manifest.json"
+BEST = "best.json"
+DAMAGED = ".damaged"
+FOLDER = re.compile(r"step-(\d{8})$")
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be written or used."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All resumable state that is neither tensor nor random generator.
+
+    `step` counts optimizer steps taken; `best` is the best validation score so far (None before
+    the first evaluation) and `best_step` its step; `skipped` counts damaged samples and `bad_steps`
+    steps left out for a loss that was not finite. `validated` counts the epochs whose validation is
+    done. `trace` adds up what `data.trace_of` says of the units used in this epoch.
+    """
+
+    step: int
+    data: DataState
+    validated: int = 0
+    trace: int = 0
+    best: float | None = None
+    best_step: int = 0
+    skipped: int = 0
+    bad_steps: int = 0
+    loss_scale: dict[str, float] | None = None  # fp16's
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Progress:
+        raw = json.loads(text)
+        return cls(**raw | {"data": DataState.from_dict(raw["data"])})
+
+
+def save(
+    runtime: Runtime,
+    folder: Path,
+    progress: Progress,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    keep: int,
+) -> None:
+    """Write the state after `progress.step` steps; a collective.
+
+    Raises:
+        shards.atomic.DiskFull, CannotWrite: on every rank; earlier checkpoints are untouched.
+    """
+    final = folder / f"step-{progress.step:08d}"
+    draft = final.with_name(final.name + ".tmp")
+    if runtime.main_decides(lambda: final.is_dir() and _damage(final) is None):
+        return  # this very step was saved already, at the end of an epoch for instance
+    progress = replace(progress, loss_scale=state.loss_scale(runtime.scaler(optimizer)))
+    weights = state.gather_weights(runtime, model)
+    moments = state.gather_moments(runtime, model, optimizer)
+
+    def begin() -> None:
+        with atomic.disk_errors(draft):
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+
+    def write_ours() -> None:
+        with atomic.disk_errors(draft):
+            _write_rng(draft / f"rng-{runtime.rank}.pt", runtime)
+            if runtime.main:
+                write_tensors(draft / WEIGHTS, weights)
+                write_tensors(draft / MOMENTS, moments)
+                (draft / STATE).write_text(progress.to_json())
+
+    def commit() -> None:
+        with atomic.disk_errors(draft):
+            files = {p.name: _fingerprint(p) for p in sorted(draft.iterdir())}
+            manifest = {
+                "step": progress.step,
+                "world": runtime.world,
+                "files": files,
+                "strategy": runtime.config.strategy,
+            }
+            (draft / MANIFEST).write_text(json.dumps(manifest, indent=1))
+            if final.exists():
+                shutil.rmtree(final)  # damaged: it was not taken above
+            for path in draft.iterdir():
+                atomic.sync_file(path)
+            atomic.sync_folder(draft)
+            atomic.commit(draft, final)
+
+    def settle() -> None:
+        _mark_best(folder, progress)
+        _prune(folder, keep)
+
+    try:
+        runtime.main_decides(begin)
+        runtime.together(write_ours)
+        runtime.main_decides(commit)
+        runtime.main_decides(settle)
+    except UserError:
+        if runtime.main:
+            shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def newest(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint, and a line about each newer one that is damaged.
+
+    Damaged ones are set aside, lest they count as checkpoints when older ones are pruned.
+    """
+    passed_over: list[str] = []
+    for path in reversed(_committed(folder)):
+        damage = _damage(path)
+        if damage is None:
+            return path, passed_over
+        aside = path.with_name(path.name + DAMAGED)
+        with atomic.disk_errors(aside):
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        passed_over.append(
+            f"checkpoint {path.name} is damaged ({damage}): passed over, now {aside.name}"
+        )
+    return None, passed_over
+
+
+def best(folder: Path) -> Path:
+    """The checkpoint that validation chose.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    try:
+        step = int(json.loads((folder / BEST).read_text())["step"])
+    except (OSError, ValueError, KeyError):
+        raise CheckpointError(
+            f"{folder} has no best checkpoint: the run has not finished an epoch yet"
+        ) from None
+    path = folder / f"step-{step:08d}"
+    damage = _damage(path)
+    if damage is not None:
+        raise CheckpointError(f"the best checkpoint {path} is damaged: {damage}; train again")
+    return path
+
+
+def read_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """Full fp32 weights by name, on the CPU."""
+    return load_file(checkpoint / WEIGHTS)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """As safetensors. Raises OSError, which safetensors hides in an error of its own."""
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+        path.chmod(path.parent.stat().st_mode & 0o666)  # it was made for our eyes only
+    except SafetensorError as error:
+        if code := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
+        raise
+
+
+def restore(
+    runtime: Runtime,
+    checkpoint: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    seed: int,
+) -> Progress:
+    """Load a verified checkpoint into model, optimizer and this rank's generators; a collective.
+
+    At the world size it was written with, every rank's random state is restored bit for bit; at
+    another one it is derived from (seed, step, rank).
+
+    Raises:
+        CheckpointError: the random state of a rank is missing or no plain tensors, or the weights
+            do not fit the model.
+    """
+    manifest = json.loads((checkpoint / MANIFEST).read_text())
+    progress = Progress.from_json((checkpoint / STATE).read_text())
+    weights = read_weights(checkpoint)
+    expected = set(state.bare(model).state_dict())
+    if set(weights) != expected:
+        missing, extra = sorted(expected - set(weights)), sorted(set(weights) - expected)
+        raise CheckpointError(
+            f"{checkpoint} does not fit the model: missing {missing[:5]}, unknown {extra[:5]}"
+        )
+    state.scatter_weights(runtime, model, weights)
+    state.scatter_moments(runtime, model, optimizer, load_file(checkpoint / MOMENTS))
+    state.set_loss_scale(runtime.scaler(optimizer), progress.loss_scale)
+    if manifest["world"] == runtime.world:
+        _read_rng(checkpoint / f"rng-{runtime.rank}.pt", runtime)
+    else:
+        seed_rank(seed, progress.step, runtime.rank)
+    return runtime.together(lambda: _settle_best(runtime, checkpoint.parent, progress))
+
+
+def seed_rank(seed: int, step: int, rank: int) -> None:
+    """Give this rank its own random stream (dropout and the like) from (seed, step, rank)."""
+    words = np.random.SeedSequence([seed, step, rank]).generate_state(3)
+    torch.manual_seed(int(words[0]))  # CUDA's generators as well
+    np.random.seed(int(words[1]))
+    random.seed(int(words[2]))
+
+
+def _write_rng(path: Path, runtime: Runtime) -> None:
+    _, keys, position, has_gauss, cached = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    rng = {
+        "torch": torch.get_rng_state(),
+        "numpy": (torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
+        "python": (version, list(internal), gauss),
+    }
+    if runtime.device.type == "cuda":
+        rng["cuda"] = torch.cuda.get_rng_state(runtime.device)
+    whole = io.BytesIO()  # written to a full disk, torch would raise anything but an OSError
+    torch.save(rng, whole)
+    path.write_bytes(whole.getvalue())
+
+
+def _read_rng(path: Path, runtime: Runtime) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: the random state of rank {runtime.rank}")
+    try:
+        rng = torch.load(path, weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path} holds more than tensors and numbers: not loaded") from None
+    torch.set_rng_state(rng["torch"])
+    keys, position, has_gauss, cached = rng["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    version, internal, gauss = rng["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if "cuda" in rng and runtime.device.type == "cuda":
+        torch.cuda.set_rng_state(rng["cuda"], runtime.device)
+
+
+def _committed(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if FOLDER.match(path.name))
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        return {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; None when it is whole."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError):
+        return "its manifest cannot be read"
+    for name, expected in files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _fingerprint(path) != expected:
+            return f"{name} has changed since it was written"
+    return None
+
+
+def _mark_best(folder: Path, progress: Progress) -> None:
+    """Name the step to evaluate, predict with and export."""
+    if progress.best is not None:
+        word = json.dumps({"step": progress.best_step, "score": progress.best})
+        atomic.write(folder / BEST, word.encode())
+
+
+def _settle_best(runtime: Runtime, folder: Path, progress: Progress) -> Progress:
+    """Make `best.json` say what the resumed state says; forget a best that is no longer whole."""
+    if progress.best is None:
+        return progress
+    best_path = folder / f"step-{progress.best_step:08d}"
+    if _damage(best_path) is not None:
+        return replace(progress, best=None, best_step=0)
+    if runtime.main:
+        _mark_best(folder, progress)
+    return progress
+
+
+def _prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` and the best, and what a killed save left behind."""
+    try:
+        best_step = json.loads((folder / BEST).read_text())["step"]
+    except (OSError, ValueError, KeyError):
+        best_step = None
+    for path in _committed(folder)[:-keep]:
+        match = FOLDER.match(path.name)
+        if match and int(match[1]) != best_step:
+            shutil.rmtree(path)
+    for path in folder.glob("step-*.tmp"):
+        shutil.rmtree(path)

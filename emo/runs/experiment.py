@@ -1,0 +1,273 @@
+"""What is put together before the first step: data, view, statistics, model, plan, run folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emo.config import ExperimentConfig
+from emo.data.dialogues import build_parts, source_hash, vector_facts
+from emo.data.normalise import Statistics, feature_sums, statistics_of
+from emo.data.plan import Plan
+from emo.data.samples import DataError, Samples, targets, training_rows
+from emo.distributed.runtime import Runtime
+from emo.models.config import SpeechEncoderConfig
+from emo.models.context import ContextModel
+from emo.models.model import EmotionModel
+from emo.models.pretrained import read_preprocessing
+from emo.runs import checkpoint, files
+from emo.runs.folder import RunError
+from shards import atomic, configfile
+from shards.extract.text import Tokens
+from shards.extract.waveform import KIND as WAVEFORM
+from shards.store.index import TOKENIZER, Dataset, open_dataset
+from shards.views.view import View, make_view
+
+VIEW_COLUMNS = (
+    "utterance", "variant", "label", "speaker", "session", "dialogue", "turn", "text", "split",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything a run is made of, the same on every rank."""
+
+    config: ExperimentConfig
+    dataset: Dataset
+    view: View
+    rows: np.ndarray  # units trained on, int64: rows, or numbers of dialogues
+    samples: Samples
+    plan: Plan
+    model: EmotionModel | ContextModel
+    parameters: int  # trained
+
+    @classmethod
+    def build(cls, runtime: Runtime, config: ExperimentConfig) -> Experiment:
+        """Open the data, check that it is what the model wants, and build the model.
+
+        Raises:
+            UserError: shards made with another tokenizer or without the feature, a class without
+                training samples, an `init` run on another view.
+        """
+        dataset = open_dataset(config.data.shards)
+        view = view_of(dataset, config)
+        if config.model.context is not None:
+            units, dialogues, context, plan = build_parts(dataset, view, config)
+            parameters = sum(p.numel() for p in context.parameters())
+            return cls(config, dataset, view, units, dialogues, plan, context, parameters)
+        tokens = open_tokens(dataset, config)
+        rows = training_rows(dataset, view, config.data, audio=config.model.audio is not None)
+        statistics = _statistics(runtime, dataset, rows, config)
+        samples = Samples(
+            dataset,
+            config.inputs,
+            labels=view.labels,
+            targets=targets(dataset, view, config.data.targets),
+            statistics=statistics,
+            pad_token=tokens.pad if tokens else 0,
+            config=config.data,
+        )
+        torch.manual_seed(config.train.seed)  # the same first weights on every rank
+        model = EmotionModel(
+            config.model,
+            classes=len(view.label_set.classes),
+            features=len(statistics.mean) if statistics else 0,
+            vocabulary=tokens.size if tokens else 0,
+        )
+        for branch, run in config.init.items():
+            _check_same_view(run, view, dataset)
+            weights = checkpoint.read_weights(checkpoint.best(files.checkpoints(run)))
+            model.load_branch(branch, weights)
+        plan = Plan(
+            config.data.plan,
+            units=len(rows),
+            global_batch=config.train.global_batch,
+            seed=config.train.seed,
+            dataset_hash=dataset.manifest.dataset_hash,
+            shards=dataset.column("shard")[rows],
+            lengths=samples.frames[rows] if config.model.audio else samples.tokens[rows],
+            labels=view.labels[rows],
+        )
+        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return cls(config, dataset, view, rows, samples, plan, model, parameters)
+
+    def facts(self) -> dict[str, Any]:
+        """What every result states beside its numbers."""
+        view = self.view
+        return {
+            "name": self.config.name,
+            "model": list(self.config.model.children()),
+            "protocol": view.name,
+            "view": view.digest,
+            "overlap": view.overlap,
+            "classes": list(view.label_set.classes),
+            "label_codes": dict(zip(view.label_set.classes, view.label_set.codes, strict=True)),
+            "counts": {p: len(r) for p, r in
+                       (("train", view.train), ("val", view.val), ("test", view.test))},
+            "dataset": {"folder": str(self.dataset.folder), "hash": source_hash(self.dataset),
+                        "corpus": self.dataset.manifest.settings["corpus"].get("content")},
+            "context": self.context(),
+            "kinds": self.model.kinds() if isinstance(self.model, EmotionModel) else {},
+            "seed": self.config.train.seed,
+            "parameters": self.parameters,
+            "code": code_version(),
+        }  # fmt: skip
+
+    def context(self) -> dict[str, Any] | None:
+        """What a context model reads, and sees beside the turn (`past` or `whole`) of it."""
+        chosen = self.config.model.context
+        if chosen is None:
+            return None
+        sees = "past" if chosen.kind == "icon" else "whole"
+        return {"kind": chosen.kind, "reads": list(chosen.modalities), "sees": sees,
+                "members": self.config.inputs, "vectors": vector_facts(self.dataset)}  # fmt: skip
+
+
+def view_of(dataset: Dataset, config: ExperimentConfig) -> View:
+    """The protocol's parts as rows of `dataset`."""
+    return make_view(dataset.columns(*VIEW_COLUMNS), config.data.view)
+
+
+def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
+    """The dataset's tokenizer, if the model reads text; also checks that shards and model agree.
+
+    Raises:
+        DataError: lists every misfit between the shards and what the model reads.
+    """
+    problems = []
+    manifest, text = dataset.manifest, config.model.text
+    kinds = (manifest.features or {}).get("kinds", ())
+    if config.model.audio and config.data.audio not in kinds:
+        problems.append(
+            f"the audio branch reads {config.data.audio}, the shards hold "
+            f"{', '.join(kinds) or 'no audio feature'}: set data.audio or build with features.kinds"
+        )
+    elif isinstance(config.model.audio, SpeechEncoderConfig):
+        encoder, rate = config.model.audio.encoder, (manifest.features or {})["sample_rate"]
+        wanted = read_preprocessing(encoder, "model.audio.encoder").rate
+        if rate != wanted:
+            problems.append(
+                f"the waveforms have {rate} samples a second, the encoder {encoder} hears "
+                f"{wanted}: build the shards with audio.sample_rate={wanted}"
+            )
+    tokens = None
+    if text and manifest.tokenizer is None:
+        problems.append("the text branch reads tokens, the shards hold none: build them with text")
+    elif text and manifest.tokenizer:
+        tokens = Tokens(dataset.folder / TOKENIZER, manifest.tokenizer["max_tokens"])
+        if text.encoder and Tokens(text.encoder, tokens.max_tokens).identity != tokens.identity:
+            problems.append(
+                f"the shards were tokenized by {manifest.tokenizer['source']}, the encoder "
+                f"{text.encoder} has another tokenizer: build shards with text.tokenizer="
+                f"{text.encoder}"
+            )
+    if problems:
+        raise DataError(f"{dataset.folder} does not fit the model:\n  " + "\n  ".join(problems))
+    return tokens
+
+
+def record(config: ExperimentConfig, experiment: Experiment, runtime: Runtime) -> None:
+    """Write what the run is: resolved config, statistics, facts, and the command to repeat it."""
+    run = config.run
+    atomic.write(run / files.CONFIG, configfile.dump(config).encode())
+    if experiment.samples.statistics:
+        text = json.dumps(experiment.samples.statistics.to_json())
+        atomic.write(run / files.STATISTICS, text.encode())
+    command = [
+        f"EMO_PROCESSES={config.runtime.processes}", "launch/train.sh", config.runtime.strategy,
+        str(run / files.CONFIG), f"run={run}-again", "resume=never",
+    ]  # fmt: skip
+    if config.model.text and not (run / files.TOKENIZER).is_dir():
+        shutil.copytree(experiment.dataset.folder / TOKENIZER, run / files.TOKENIZER)
+    script = (
+        "#!/usr/bin/env bash\n# Repeats this run. Code: "
+        f"{code_version()}\n{' '.join(shlex.quote(c) for c in command)}\n"
+    )
+    atomic.write(run / files.COMMAND, script.encode())
+    facts = experiment.facts() | {
+        "recipe": recipe(experiment),
+        "software": {"python": platform.python_version(), "torch": torch.__version__},
+        "machine": {"host": socket.gethostname(), "device": str(runtime.device),
+                    "processes": runtime.world, "strategy": config.runtime.strategy,
+                    "precision": config.runtime.precision},
+    }  # fmt: skip
+    atomic.write(run / files.RECORD, (json.dumps(facts, indent=1) + "\n").encode())
+
+
+def recipe(experiment: Experiment) -> dict[str, Any]:
+    """How raw input became this model's input: all that prediction needs besides the weights."""
+    settings, statistics = experiment.dataset.manifest.settings, experiment.samples.statistics
+    return {
+        "description": experiment.model.describe(),
+        "audio": settings.get("audio"),
+        "features": settings.get("features"),
+        "kind": experiment.config.data.audio,
+        "frames": experiment.config.data.frames,
+        "statistics": statistics.to_json() if statistics else None,
+        "max_tokens": (experiment.dataset.manifest.tokenizer or {}).get("max_tokens"),
+    }
+
+
+def code_version() -> str:
+    """The commit of this checkout, with `+changes` where files differ from it."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (no git checkout)"
+
+
+def load_statistics(run: Path) -> Statistics | None:
+    """The feature statistics that a run was trained with; None for a model without audio."""
+    path = run / files.STATISTICS
+    return Statistics.from_json(json.loads(path.read_text())) if path.is_file() else None
+
+
+def _statistics(
+    runtime: Runtime, dataset: Dataset, rows: np.ndarray, config: ExperimentConfig
+) -> Statistics | None:
+    if config.model.audio is None or config.data.audio == WAVEFORM:
+        return None
+    if "audio" in config.init:  # the branch expects what it was trained on
+        return load_statistics(config.init["audio"])
+    mine = feature_sums(dataset, config.data.audio, rows, world=runtime.world, rank=runtime.rank)
+    # Ranks hold every world-th chunk; padded to one shape, gathered, and put back in row order.
+    [chunks] = runtime.agree(len(mine))
+    most = -(-int(chunks) // runtime.world)
+    width = int(runtime.gather(np.array([mine.shape[1] if len(mine) else 0])).max())
+    padded = np.zeros((most, width))
+    padded[: len(mine), : mine.shape[1]] = mine
+    every = runtime.gather(padded)
+    return statistics_of(every.transpose(1, 0, 2).reshape(-1, width))
+
+
+def _check_same_view(run: Path, view: View, dataset: Dataset) -> None:
+    path = run / files.RECORD
+    if not path.is_file():
+        raise RunError(f"init: {run} is no run folder: it has no {files.RECORD}")
+    facts = json.loads(path.read_text())
+    if facts["view"] != view.digest or facts["dataset"]["hash"] != dataset.manifest.dataset_hash:
+        raise RunError(
+            f"init: {run} was trained on other parts ({facts['protocol']}, dataset "
+            f"{facts['dataset']['hash'][:12]}) than this run ({view.name}, "
+            f"{dataset.manifest.dataset_hash[:12]}): its training turns could be test turns here. "
+            "Train the branch on the same data.shards and data.view"
+        )

@@ -1,0 +1,143 @@
+"""A run folder as a whole: who may write there, and whether what it holds can be gone on with."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from emo.config import ExperimentConfig
+from emo.distributed.runtime import Runtime
+from emo.runs import checkpoint, files
+from shards import atomic, configfile
+from shards.configfile import ConfigError
+from shards.errors import UserError
+
+# Settings that a resumed run may have changed: how fast and how long, not what is learnt.
+MAY_CHANGE = {
+    "run", "resume", "runtime", "data.shards", "data.workers", "data.damage", "data.max_skipped",
+    "train.epochs", "train.global_batch", "train.accumulation", "train.evaluation_batch",
+    "train.checkpoint_steps", "train.keep", "train.log_steps", "train.max_minutes",
+}  # fmt: skip
+
+
+class RunError(UserError):
+    """A run folder that cannot be used as asked."""
+
+
+def load_config(run: Path) -> ExperimentConfig:
+    """The resolved configuration of a run folder. Raises RunError if it is none."""
+    path = files.config(run)
+    if not path.is_file():
+        raise RunError(f"{run} is no run folder: it has no {files.CONFIG}")
+    return configfile.load(ExperimentConfig, path, [f"run={json.dumps(str(run))}"])
+
+
+@contextmanager
+def open_run(runtime: Runtime, config: ExperimentConfig) -> Iterator[Path | None]:
+    """Hold the run folder; yields the checkpoint to resume from, None for a fresh start.
+
+    Raises:
+        RunError: another process writes there, a run is there already, or it had other settings.
+    """
+    held: int | None = None
+
+    def enter() -> str | None:
+        nonlocal held
+        with atomic.disk_errors(config.run):
+            config.run.mkdir(parents=True, exist_ok=True)
+        held = lock(config.run)
+        found = _resumable(config)
+        (config.run / files.EXIT).unlink(missing_ok=True)
+        return found.name if found else None
+
+    name = runtime.main_decides(enter)
+    try:
+        yield files.checkpoints(config.run) / name if name else None
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def lock(run: Path) -> int:
+    """Take the run folder for this process; returns the handle that holds it, until it is closed.
+
+    The kernel gives the lock up when its holder dies, however it dies. It holds between the nodes
+    of a cluster where the file system hands locks to its server: NFS, GPFS, CephFS, BeeGFS with
+    tuneUseGlobalFileLocks, Lustre mounted with `flock`. Under Lustre's `localflock` a writer on
+    another node is not seen. A server may keep a dead node's locks for a while (NFSv4: 90 s by
+    default); slurm/train.sbatch waits for that. Where there are no locks at all, a warning says so.
+
+    Raises:
+        RunError: another process has it.
+    """
+    handle = os.open(run / files.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(handle, 200).decode(errors="replace").strip()
+        os.close(handle)
+        raise RunError(
+            f"{run} is being written by another process ({holder or 'unknown'}): wait for it, end "
+            "it, or name another folder with run="
+        ) from None
+    except OSError as error:
+        print(
+            f"warning: {run} is on a file system without locks ({error.strerror}): see to it "
+            "yourself that no second process writes there",
+            flush=True,
+        )
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return handle
+
+
+def _resumable(config: ExperimentConfig) -> Path | None:
+    folder = files.checkpoints(config.run)
+    present = files.config(config.run).exists()
+    if config.resume == "never":
+        if present:
+            raise RunError(
+                f"{config.run} holds a run already: resume=auto goes on with it, run=FOLDER "
+                "starts another one"
+            )
+        return None
+    if present:
+        check_unchanged(config)
+    path, passed_over = checkpoint.newest(folder)
+    for line in passed_over:
+        print(line, flush=True)
+    print(f"resuming from {path}" if path else "no checkpoint yet: from the start", flush=True)
+    return path
+
+
+def check_unchanged(config: ExperimentConfig) -> None:
+    """Raises ConfigError: the run in `config.run` had other settings than those that may change."""
+    # Read as a configuration: what has been added since the run began has its default there.
+    old = _flat(load_config(config.run).model_dump(mode="json"))
+    new = _flat(config.model_dump(mode="json"))
+    changed = [
+        f"{key}: was {old.get(key)!r}, now {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+        and not any(key == k or key.startswith(k + ".") for k in MAY_CHANGE)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{config.run} was started with other settings; a resumed run must keep them:\n  "
+            + "\n  ".join(changed)
+        )
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        result |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return result

@@ -1,0 +1,135 @@
+"""From a recording and a transcript to class probabilities, by the definitions of the shards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emo.data.normalise import Statistics, longest, model_input
+from emo.models.context import ContextModel
+from emo.models.model import CONFIG as EXPORT_CONFIG
+from emo.models.model import EmotionModel, rebuild
+from emo.runs import checkpoint, files
+from emo.runs.folder import RunError
+from shards.configfile import parse
+from shards.errors import UserError
+from shards.extract import audio, text
+from shards.extract.audio import AudioConfig
+from shards.extract.features import Extractor, FeatureConfig
+from shards.store.schema import DTYPES
+
+
+class CannotPredict(UserError):
+    """The input does not fit what the model reads."""
+
+
+class Predictor:
+    """A trained model with its preprocessing.
+
+    Args:
+        recipe: as `emo.runs.experiment.recipe` wrote it.
+        tokenizer: a tokenizer folder; only read by models with text.
+        temperature: what scores are divided by; 1 where none has been fitted.
+    """
+
+    def __init__(
+        self,
+        model: EmotionModel | ContextModel,
+        classes: list[str],
+        recipe: dict[str, Any],
+        tokenizer: Path,
+        temperature: float,
+    ) -> None:
+        if isinstance(model, ContextModel):
+            raise CannotPredict(
+                "this is a model over whole dialogues, it cannot predict a turn alone: give the "
+                "run of one of its branches"
+            )
+        self.model, self.classes, self.recipe = model.eval(), classes, recipe
+        self.temperature = temperature
+        self.audio_config = self.extract = self.statistics = self.tokens = None
+        if "audio" in model.branches:
+            self.audio_config = parse(AudioConfig, recipe["audio"], "the run's audio settings")
+            features = parse(FeatureConfig, recipe["features"], "the run's feature settings")
+            self.extract = Extractor(features, self.audio_config.sample_rate)
+            if recipe["statistics"] is not None:
+                self.statistics = Statistics.from_json(recipe["statistics"])
+        if "text" in model.branches:
+            self.tokens = text.Tokens(tokenizer, recipe["max_tokens"])
+
+    @classmethod
+    def from_run(cls, run: Path) -> Predictor:
+        """The best checkpoint of a run folder; the shards need not be there any more.
+
+        Before training has ended there is no temperature yet: the scores are as they are.
+        """
+        path = run / files.RECORD
+        if not path.is_file():
+            raise RunError(f"{run} is no run folder: it has no {files.RECORD}")
+        facts = json.loads(path.read_text())
+        model = rebuild(facts["recipe"]["description"])
+        best = checkpoint.best(files.checkpoints(run))
+        model.load_state_dict(checkpoint.read_weights(best))
+        results = files.metrics(run)
+        temperature = json.loads(results.read_text())["temperature"] if results.is_file() else 1.0
+        folder = run / files.TOKENIZER
+        return cls(model, facts["classes"], facts["recipe"], folder, temperature)
+
+    @classmethod
+    def from_export(cls, folder: Path) -> Predictor:
+        """A folder that `emo export` wrote."""
+        folder = Path(folder)
+        model = EmotionModel.from_pretrained(folder)
+        config = json.loads((folder / EXPORT_CONFIG).read_text())
+        tokenizer = folder / files.TOKENIZER
+        return cls(model, config["classes"], config["recipe"], tokenizer, config["temperature"])
+
+    @torch.no_grad()
+    def predict(self, sound: Path | None, words: str | None) -> dict[str, float]:
+        """Probability by class name. Either input may be missing where the model reads both.
+
+        Features are rounded as in the shards, so that this equals evaluation.
+
+        Raises:
+            AudioError: the recording cannot be used.
+            CannotPredict: the model reads neither of the inputs, or nothing is left of the text.
+        """
+        batch: dict[str, Tensor] = {}
+        if sound is not None and self.extract is not None:
+            batch |= self._audio(sound)
+        if words is not None and self.tokens is not None:
+            batch |= self._text(words)
+        if not batch:
+            raise CannotPredict(
+                f"this model reads {' and '.join(self.model.branches)} only: give that as input"
+            )
+        probabilities = torch.softmax(self.model(batch).double() / self.temperature, -1)[0]
+        return dict(zip(self.classes, probabilities.tolist(), strict=True))
+
+    def _audio(self, sound: Path) -> dict[str, Tensor]:
+        assert self.extract is not None
+        assert self.audio_config is not None
+        kind = self.recipe["kind"]
+        wave = audio.read(sound, self.audio_config)
+        stored = self.extract(wave)[kind].astype(DTYPES[kind])[: longest(kind)]
+        frames = self.recipe["frames"] or len(stored)
+        stored = stored[:frames]
+        padded = np.zeros((1, frames, *stored.shape[1:]), stored.dtype)
+        padded[0, : len(stored)] = stored
+        mask = torch.arange(frames)[None] < len(stored)
+        x = model_input(torch.from_numpy(padded), mask, self.statistics)
+        return {"audio": x, "audio_mask": mask}
+
+    def _text(self, words: str) -> dict[str, Tensor]:
+        assert self.tokens is not None
+        cleaned = text.clean(words)
+        if not cleaned:
+            raise CannotPredict(f"nothing is left of the text {words!r} after cleaning: give words")
+        ids, _ = self.tokens(cleaned)
+        tokens = torch.from_numpy(ids.astype(np.int64))[None]
+        return {"tokens": tokens, "token_mask": torch.ones_like(tokens, dtype=torch.bool)}

@@ -1,0 +1,294 @@
+"""`emo features`: what trained branches say of every turn, written once, as shards.
+
+Context models read these instead of running the branches again. The folder is a dataset like any
+other (`shards.store.index.open_dataset`): one sample a turn, clean, those outside the label set
+included, with the metadata of its source. It records whose vectors they are: runs, checkpoints, the
+view on which these were trained, and the dataset that they read.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emo.config import ExperimentConfig
+from emo.data.plan import evaluation_plan
+from emo.data.samples import LeftOut, Samples
+from emo.evaluation.crossval import TRAIN
+from emo.models.model import EmotionModel, rebuild
+from emo.runs import checkpoint, files
+from emo.runs.experiment import load_statistics, open_tokens, view_of
+from emo.runs.folder import RunError, load_config
+from shards import atomic
+from shards.build.claim import BuildFile
+from shards.build.merge import merge
+from shards.configfile import digest
+from shards.errors import UserError
+from shards.store.index import BUILD, COLUMNS, TRUTH, Dataset, Manifest, open_dataset
+from shards.store.schema import CLEAN, SCHEMA_VERSION, Sample, sample_key
+from shards.store.write import write_shard
+from shards.views.view import View
+
+TURNS_PER_SHARD = 2048  # some megabytes
+
+
+class VectorsError(UserError):
+    """Runs whose branches cannot give vectors to one dataset."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained run: its configuration, its best checkpoint, and what it recorded."""
+
+    run: Path
+    config: ExperimentConfig
+    facts: dict[str, Any]
+    chosen: Path
+    model: EmotionModel
+
+    @classmethod
+    def open(cls, run: Path) -> Source:
+        """Raises UserError: no run folder, no finished epoch, or a model without branches."""
+        config = load_config(run)
+        facts = json.loads((run / files.RECORD).read_text())
+        chosen = checkpoint.best(files.checkpoints(run))
+        model = rebuild(facts["recipe"]["description"])
+        if not isinstance(model, EmotionModel):
+            raise VectorsError(f"{run} is a context model: name the runs of its branches")
+        if model.fused and model.fusion.reads == "states":
+            raise VectorsError(
+                f"{run} fuses tokens and frames, and trains neither vectors nor scores of its "
+                "branches: name the runs of the branches"
+            )
+        model.load_state_dict(checkpoint.read_weights(chosen))
+        return cls(run, config, facts, chosen, model)
+
+    @property
+    def scored(self) -> bool:
+        """Whether the branches' own scores were trained: a fusion of vectors passes them by."""
+        return not self.model.fused or self.model.fusion.reads == "logits"
+
+    def record(self) -> dict[str, Any]:
+        manifest = json.loads((self.chosen / checkpoint.MANIFEST).read_text())
+        return {
+            "run": str(self.run),
+            "name": self.facts["name"],
+            "checkpoint": self.chosen.name,
+            "weights": manifest["files"][checkpoint.WEIGHTS],
+            "code": self.facts["code"],
+        }
+
+
+def write_vectors(
+    runs: Sequence[Path], folder: Path, folds: int = 0, strategy: str = "cpu"
+) -> Manifest:
+    """Make the new dataset `folder` of the branches of `runs`, all of it or nothing.
+
+    Branches know the turns that they were trained on better than any others, and a context model
+    would learn to trust them too much. With `folds`, what they say of training turns comes from
+    branches that were trained, by `strategy`, without the dialogue in question. Those have hidden
+    units of their own, so there are only scores then.
+
+    Raises:
+        VectorsError: `folder` exists, or the runs do not fit together.
+        ViewError: the runs' view splits dialogues.
+        UserError: a run or its shards are not there, or damaged.
+    """
+    if folder.exists():
+        raise VectorsError(f"{folder} is there already: name a new folder")
+    sources = [Source.open(run) for run in runs]
+    _check_alike(sources)
+    dataset = open_dataset(sources[0].config.data.shards)
+    if dataset.manifest.dataset_hash != sources[0].facts["dataset"]["hash"]:
+        raise RunError(
+            f"{sources[0].run} was trained on other shards than are in {dataset.folder} now: "
+            "build those again, or train again"
+        )
+    view = view_of(dataset, sources[0].config)
+    view.dialogues("train")  # refuses a view that splits one
+    rows = np.flatnonzero(dataset.column("variant") == CLEAN)
+    members: dict[str, dict[int, np.ndarray]] = {}
+    for source in sources:
+        found = vectors_of(source, dataset, view, rows)
+        members |= cross_fitted(source, found, dataset, view, folds, strategy) if folds else found
+    first = sources[0].facts
+    facts = {
+        "runs": {name: one.record() for one in sources for name in one.model.branches},
+        "dataset": first["dataset"],
+        "view": view.digest,
+        "protocol": view.name,
+        "cross_fit": folds,
+        "widths": {name: len(next(iter(found.values()))) for name, found in members.items()},
+    }
+    return publish(folder, dataset, rows, members, facts)
+
+
+@torch.no_grad()
+def vectors_of(
+    source: Source, dataset: Dataset, view: View, rows: np.ndarray
+) -> dict[str, dict[int, np.ndarray]]:
+    """Member name -> row -> float32 [width], for every branch of `source` and all `rows`.
+
+    A row without a modality is not in that branch's members.
+    """
+    config = source.config
+    tokens = open_tokens(dataset, config)
+    samples = Samples(
+        dataset,
+        config.inputs,
+        labels=view.labels,
+        targets=np.zeros((len(dataset), 1), np.float32),
+        statistics=load_statistics(source.run),
+        pad_token=tokens.pad if tokens else 0,
+        config=config.data.model_copy(update={"damage": "error"}),
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = source.model.to(device).eval()
+    found: dict[str, dict[int, np.ndarray]] = {}
+    order = evaluation_plan(len(rows), config.train.evaluation_batch, samples.frames[rows])
+    for units in order:
+        chosen = rows[units[units >= 0]]
+        batch = samples.batch(chosen, *samples.lengths(chosen))
+        evidence = model.evidence(samples.to_model(batch, device, torch.float32))
+        for name, branch in evidence.items():
+            values = {f"{name}_vector": branch.vector_BD.float()}
+            if source.scored:
+                values[f"{name}_scores"] = torch.log_softmax(branch.logits_BC.float(), -1)
+            present = branch.present_B.cpu().numpy()
+            for member, value_BD in values.items():
+                kept = zip(chosen[present], value_BD.cpu().numpy()[present], strict=True)
+                found.setdefault(member, {}).update(kept)
+    return found
+
+
+def cross_fitted(
+    source: Source,
+    found: Mapping[str, Mapping[int, np.ndarray]],
+    dataset: Dataset,
+    view: View,
+    folds: int,
+    strategy: str,
+) -> dict[str, dict[int, np.ndarray]]:
+    """The scores of `found`, those of training dialogues by branches that have not seen them.
+
+    Trains `folds` runs in the run's folder, or takes those that are trained already.
+
+    Raises:
+        VectorsError: the run began with other runs' branches, or a fold's training failed.
+    """
+    if source.config.init:
+        raise VectorsError(
+            f"{source.run} began with branches of other runs, which have seen all training turns: "
+            "name those runs to cross-fit"
+        )
+    result = {name: dict(rows) for name, rows in found.items() if name.endswith("_scores")}
+    for fold in range(folds):
+        left_out = LeftOut(fold=fold, folds=folds)
+        run = source.run / f"cross-fit-{folds}" / f"fold-{fold}"
+        if not files.metrics(run).is_file():
+            print(f"{source.run}: training without dialogues {fold} of {folds}", flush=True)
+            settings = [
+                f"run={json.dumps(str(run))}", "resume=auto",
+                f"data.left_out={left_out.model_dump_json()}",
+            ]  # fmt: skip
+            command = [str(TRAIN), strategy, str(files.config(source.run)), *settings]
+            if subprocess.run(command, check=False).returncode:
+                raise VectorsError(f"{run} has not finished: see above, then run this again")
+        one = Source.open(run)
+        if one.config.data.left_out != left_out:
+            raise VectorsError(f"{run} was trained on other dialogues: remove it")
+        _check_same_data(source, one)
+        for name, rows in vectors_of(one, dataset, view, left_out.rows(view)).items():
+            if name in result:
+                result[name].update(rows)
+    return result
+
+
+def publish(
+    folder: Path,
+    source: Dataset,
+    rows: np.ndarray,
+    members: Mapping[str, Mapping[int, np.ndarray]],
+    facts: dict[str, Any],
+) -> Manifest:
+    """Write `members` of the `rows` of `source` as the dataset `folder`, `facts` in its manifest.
+
+    Raises:
+        VectorsError: somebody else has made the folder meanwhile.
+        DiskFull, CannotWrite: nothing is left.
+    """
+    old = source.manifest.settings
+    settings = {
+        "schema": SCHEMA_VERSION,
+        "labels": old["labels"],
+        "audio": None,
+        "features": None,
+        "text": None,
+        "output": {"utterances_per_shard": TURNS_PER_SHARD},
+        "corpus": old["corpus"] | {"utterances": len(rows)},
+        "vectors": facts,
+    }
+    build = BuildFile(
+        digest=digest(settings),
+        settings=settings,
+        software={name: version(name) for name in ("numpy", "torch", "transformers")},
+    )
+    keys = list(COLUMNS)[: list(COLUMNS).index("key")]  # those of `schema.metadata` come first
+    metas = source.table.select(keys).take(rows).to_pylist()
+    samples = [
+        Sample(
+            sample_key(meta["utterance"], CLEAN),
+            meta | {"frames": 0, "tokens": 0},
+            {name: found[row] for name, found in members.items() if row in found},
+        )
+        for row, meta in zip(rows.tolist(), metas, strict=True)
+    ]
+    draft = atomic.temporary(folder)
+    try:
+        with atomic.disk_errors(folder):
+            draft.mkdir(parents=True)
+        for number in range(build.shards):
+            part = samples[number * TURNS_PER_SHARD : (number + 1) * TURNS_PER_SHARD]
+            write_shard(draft, number, build.digest, len(part), part)
+        text = json.dumps(build.model_dump(mode="json"), indent=1) + "\n"
+        atomic.write(draft / BUILD, text.encode())
+        if (truth := source.folder / TRUTH).is_file():
+            atomic.write(draft / TRUTH, truth.read_bytes())
+        manifest = merge(draft, build, max_rejected=0.0)
+        if not atomic.commit_folder(draft, folder):
+            raise VectorsError(f"{folder} has been made meanwhile: name a new folder")
+        return manifest
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check_alike(sources: Sequence[Source]) -> None:
+    seen: dict[str, Path] = {}
+    for one in sources:
+        _check_same_data(sources[0], one)
+        for name in one.model.branches:
+            if name in seen:
+                raise VectorsError(f"{seen[name]} and {one.run} both have a {name} branch")
+            seen[name] = one.run
+
+
+def _check_same_data(first: Source, other: Source) -> None:
+    for what, ours, theirs in (
+        ("dataset", first.facts["dataset"]["hash"], other.facts["dataset"]["hash"]),
+        ("parts", first.facts["view"], other.facts["view"]),
+        ("classes", first.facts["classes"], other.facts["classes"]),
+    ):
+        if ours != theirs:
+            raise VectorsError(
+                f"{first.run} and {other.run} were trained on different {what}: a turn that one "
+                "has learnt could be the other's test turn; train both on the same data"
+            )

@@ -1,0 +1,47 @@
+"""Heads that are fitted in closed form, at every epoch's end before validation.
+
+Their fitted parts are buffers: the epoch's checkpoint holds them, and nothing in training reads
+them, so that a resumed run goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from emo.config import ExperimentConfig
+from emo.data.samples import Samples
+from emo.distributed.runtime import Runtime
+from emo.distributed.state import bare
+from emo.evaluation.evaluate import outputs_of
+from emo.models.classic import Elm
+
+
+def fit_head(
+    runtime: Runtime,
+    model: nn.Module,
+    samples: Samples,
+    rows: np.ndarray,
+    config: ExperimentConfig,
+) -> None:
+    """Fit the model's extreme learning machine, if it has one to fit, to the training rows `rows`.
+
+    A collective: every rank gets the statistics of all rows, in the order of rows, and so the same
+    solution, whatever the number of ranks.
+
+    Raises:
+        StopRequested: a rank was asked to stop.
+    """
+    if not config.model.likelihoods:
+        return
+    head = bare(model).get_submodule("audio.head")
+    assert isinstance(head, Elm)
+    head.open = True
+    try:
+        seen, statistics_NM, _ = outputs_of(runtime, model, samples, rows, config)
+    finally:
+        head.open = False
+    target_NC = torch.from_numpy(samples.targets[seen])
+    for name, value in head.fit(torch.from_numpy(statistics_NM), target_NC).items():
+        head.get_buffer(name).copy_(value)

@@ -1,0 +1,87 @@
+"""One optimizer step: micro-batches, gradient, and whether it may be applied."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from emo.config import ExperimentConfig
+from emo.data.samples import Samples
+from emo.distributed.runtime import Runtime
+from emo.models.losses import emotion_loss
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did, the same on every rank; `applied` False: it was left out."""
+
+    loss: float
+    norm: float
+    applied: bool
+
+
+def train_step(
+    runtime: Runtime,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    trained: list[nn.Parameter],
+    samples: Samples,
+    micro: list[dict[str, Tensor]],
+    valid: int,
+    config: ExperimentConfig,
+) -> StepReport:
+    """One optimizer step over this rank's micro-batches.
+
+    The loss is the sum over valid rows divided by `valid`, their number in the *global* batch.
+    Strategies average gradients over ranks and accumulation steps; both are multiplied back.
+    `trained` are the model's parameters with a gradient, in its order: to look them up at each step
+    would take as long as their norm.
+    """
+    scale = runtime.world * config.train.accumulation / max(1, valid)
+    total = torch.zeros((), device=runtime.device, dtype=torch.float64)
+    for number, batch in enumerate(micro):
+        batch = samples.to_model(batch, runtime.device, runtime.dtype)
+        with runtime.accumulate(model):
+            loss = emotion_loss(
+                model(batch),
+                batch["target"],
+                batch["valid"],
+                smoothing=config.train.label_smoothing,
+                softmax=not config.model.likelihoods,
+            )
+            total += loss.detach()
+            last = number == len(micro) - 1
+            if runtime.zero and last:  # DeepSpeed steps inside backward: look before it
+                [bad] = runtime.agree(not math.isfinite(total.item()))
+                if bad:
+                    return StepReport(loss=math.nan, norm=math.nan, applied=False)
+            runtime.accelerator.backward(loss * scale)
+    norm = gradient_norm(runtime, model, trained, config.optim.clip)
+    # `.item()` waits for the device, once a step: a step that must not happen is never taken.
+    [summed] = runtime.agree(total.item())
+    applied = math.isfinite(norm) or may_overflow(runtime, summed)
+    if applied:  # under ZeRO this does nothing: backward took the step, or left it out by itself
+        optimizer.step()
+    optimizer.zero_grad()
+    return StepReport(loss=summed / max(1, valid), norm=norm, applied=applied)
+
+
+def gradient_norm(
+    runtime: Runtime, model: nn.Module, trained: list[nn.Parameter], clip: float | None
+) -> float:
+    """The norm of the whole gradient before it is clipped to `clip`."""
+    if runtime.zero:
+        norm = model.get_global_grad_norm()  # type: ignore[operator]
+        return float(norm) if norm is not None else math.nan
+    norm = runtime.accelerator.clip_grad_norm_(trained, math.inf if clip is None else clip)
+    if hasattr(norm, "full_tensor"):
+        norm = norm.full_tensor()
+    return float(norm)
+
+
+def may_overflow(runtime: Runtime, loss: float) -> bool:
+    """Whether infinite gradients are part of fp16's search for its loss scale."""
+    return runtime.config.precision == "fp16" and math.isfinite(loss)

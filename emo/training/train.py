@@ -1,0 +1,294 @@
+"""Training, in the order in which it happens: set up, loop, evaluate."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from emo.config import ExperimentConfig
+from emo.data.loader import Loader
+from emo.data.plan import check_slices
+from emo.data.samples import TrainingSteps, check_skipped, trace_of
+from emo.distributed.runtime import Runtime
+from emo.evaluation.evaluate import StopRequested, fetch, finish, predict_part, scores
+from emo.runs import checkpoint, files
+from emo.runs.checkpoint import Progress
+from emo.runs.experiment import Experiment, record
+from emo.runs.folder import open_run
+from emo.runs.tracker import Tracker
+from emo.training import optim
+from emo.training.closed_form import fit_head
+from emo.training.step import train_step
+from shards import atomic
+from shards.errors import UserError
+
+Outcome = Literal["done", "preempted", "out of time"]
+
+
+class NonFiniteLoss(UserError):
+    """The loss or its gradient is not finite; names the step, the batch and the gradient norms."""
+
+
+def train(config: ExperimentConfig) -> Outcome:
+    """Train, select on validation, evaluate; every launched process calls this.
+
+    Raises:
+        UserError: anything the user can mend, before training where possible.
+    """
+    started = time.monotonic()
+    settings = config.train
+    world = config.runtime.processes
+    micro_batch = check_slices(settings.global_batch, world, settings.accumulation)
+    runtime = Runtime.start(
+        config.runtime,
+        accumulation=settings.accumulation,
+        micro_batch=micro_batch,
+        clip=config.optim.clip or 0.0,
+    )
+    with open_run(runtime, config) as resumable:
+        experiment = Experiment.build(runtime, config)
+        model, optimizer = runtime.prepare(experiment.model, config.optim)
+        progress = Progress(step=0, data=experiment.plan.start())
+        checkpoint.seed_rank(settings.seed, 0, runtime.rank)
+        if resumable is not None:
+            progress = checkpoint.restore(runtime, resumable, model, optimizer, settings.seed)
+            progress = replace(progress, data=experiment.plan.resume(progress.data))
+        if runtime.main:
+            record(config, experiment, runtime)
+        tracker = Tracker(config.run, main=runtime.main, step=progress.step)
+        what = banner(runtime, config, experiment, progress)
+        tracker.say(what)
+        tracker.describe("run", "    " + what.replace("\n", "\n    "), progress.step)
+        try:
+            outcome = loop(
+                runtime, config, experiment, model, optimizer, progress, tracker, started
+            )
+            if outcome == "done":
+                finish(runtime, config, experiment, model, tracker)
+        except StopRequested:  # everything was saved before the last evaluation
+            return "preempted"
+        finally:
+            tracker.close()
+    return outcome
+
+
+def loop(
+    runtime: Runtime,
+    config: ExperimentConfig,
+    experiment: Experiment,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    tracker: Tracker,
+    started: float,
+) -> Outcome:
+    """Optimizer steps until the last epoch's end, a signal, or the end of the time."""
+    settings, plan = config.train, experiment.plan
+    steps = TrainingSteps(
+        experiment.samples,
+        experiment.rows,
+        plan,
+        progress.data,
+        epochs=settings.epochs,
+        world=runtime.world,
+        rank=runtime.rank,
+        accumulation=settings.accumulation,
+    )
+    total = progress.step + len(steps)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    pin = runtime.device.type == "cuda"
+    batches = iter(Loader(steps, range(len(steps)), workers=config.data.workers, pin=pin))
+
+    def save() -> None:
+        folder = files.checkpoints(config.run)
+        checkpoint.save(runtime, folder, progress, model, optimizer, keep=settings.keep)
+
+    def stopped(outcome: Outcome) -> Outcome:
+        save()
+        tracker.say(f"{outcome} at step {progress.step}: saved, run again with resume=auto")
+        return outcome
+
+    model.train()
+    clock, loss = Clock(), math.nan
+    norms: deque[float] = deque(maxlen=6)
+    for number in range(len(steps) + 1):
+        if progress.data.epoch > progress.validated:  # an epoch has just ended, or had when saved
+            try:
+                progress = end_epoch(runtime, config, experiment, model, progress, tracker, loss)
+            except StopRequested:
+                return stopped("preempted")
+            save()
+            model.train()
+            clock = Clock()
+        if number == len(steps):
+            break
+
+        waiting = time.monotonic()
+        micro, error = fetch(batches)
+        clock.waited += time.monotonic() - waiting
+        minutes = (time.monotonic() - started) / 60
+        counts = sum((b["counts"] for b in micro), start=torch.zeros(3, dtype=torch.int64))
+        valid, skipped, trace, failed, stops, timeouts = runtime.agree(
+            *counts.tolist(),
+            error is not None,
+            runtime.stop_requested,
+            settings.max_minutes is not None and minutes > settings.max_minutes,
+        )
+        if failed:
+            runtime.fail_together(error)
+        if stops or timeouts:
+            return stopped("preempted" if stops else "out of time")
+        progress = replace(progress, skipped=progress.skipped + int(skipped))
+        seen = (progress.step + 1) * progress.data.global_batch
+        check_skipped(progress.skipped, seen, config.data)
+
+        rates = optim.set_learning_rates(
+            optimizer, progress.step, total, progress.data.epoch, config.optim
+        )
+        done = train_step(
+            runtime, model, optimizer, trained, experiment.samples, micro, int(valid), config
+        )
+        loss = done.loss
+        norms.append(done.norm)
+        if not done.applied:
+            progress = replace(progress, bad_steps=progress.bad_steps + 1)
+            rows = experiment.samples.rows_of(steps.global_rows(number))
+            facts = (progress, loss, list(norms), rows, experiment)
+            runtime.main_decides(partial(explain_bad_step, *facts))
+        progress = count_step(progress, experiment, int(trace))
+        clock.samples += int(valid)
+
+        epoch_ended = progress.data.consumed == 0
+        if progress.step % settings.log_steps == 0 or epoch_ended:
+            values = {"loss": loss, "gradient_norm": done.norm, **clock.rates()}
+            values |= {f"lr_{name}": rate for name, rate in rates.items()}
+            tracker.write(progress.step, "train", values)
+            clock = Clock()
+        every = settings.checkpoint_steps
+        if every and progress.step % every == 0 and not epoch_ended:  # then validation comes first
+            save()
+    return "done"
+
+
+def count_step(progress: Progress, experiment: Experiment, trace: int) -> Progress:
+    """One step further; at an epoch's end it is certain that every unit was used exactly once."""
+    data = progress.data.advance(experiment.plan.units)
+    progress = replace(progress, step=progress.step + 1, data=data, trace=progress.trace + trace)
+    if data.consumed > 0:
+        return progress
+    wanted = trace_of(experiment.rows)
+    if progress.trace != wanted:
+        raise AssertionError(
+            f"epoch {data.epoch} did not use every sample exactly once: its trace is "
+            f"{progress.trace}, wanted {wanted}"
+        )
+    return replace(progress, trace=0)
+
+
+def explain_bad_step(
+    progress: Progress,
+    loss: float,
+    norms: list[float],
+    rows: np.ndarray,
+    experiment: Experiment,
+) -> None:
+    """Stop at a step that was not finite, unless it is one of those that may be left out.
+
+    All its utterances are written into the run folder: the message names the first.
+
+    Args:
+        norms: of the gradients of the last steps, this one's the last.
+        rows: of the step's global batch, int64 [G].
+    """
+    config = experiment.config
+    limit = config.train.max_nonfinite if config.train.nonfinite == "skip" else 0
+    if progress.bad_steps <= limit:
+        return
+    names = experiment.dataset.column("utterance")[rows].tolist()
+    step = progress.step + 1
+    facts = {"step": step, "loss": loss, "gradient_norms": norms, "utterances": names}
+    path = config.run / files.BAD_STEP
+    atomic.write(path, json.dumps(facts, indent=1).encode())
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more in {path}" if names[8:] else "")
+    raise NonFiniteLoss(
+        f"step {step} is not finite (loss {loss:.6g}, gradient norms up to it "
+        f"{', '.join(f'{norm:.3g}' for norm in norms)}; {progress.bad_steps} such steps so far, "
+        f"{limit} allowed). Its batch: {shown}. The last checkpoint is from before it; try a lower "
+        f"optim.lr, optim.clip, or `emo-shards verify {config.data.shards} --deep`"
+    )
+
+
+def end_epoch(
+    runtime: Runtime,
+    config: ExperimentConfig,
+    experiment: Experiment,
+    model: nn.Module,
+    progress: Progress,
+    tracker: Tracker,
+    loss: float,
+) -> Progress:
+    """Validate, log, and note whether this is the best epoch so far."""
+    fit_head(runtime, model, experiment.samples, experiment.rows, config)
+    found = predict_part(runtime, model, experiment.samples, experiment.view.val, config)
+    values, recalls = scores(found, experiment.view)
+    tracker.write(progress.step, "val", values)
+    tracker.write(progress.step, "val_recall", recalls)
+    score = -values["loss"] if config.train.select == "loss" else values[config.train.select]
+    best = progress.best is None or score > progress.best
+    tracker.say(
+        f"epoch {progress.data.epoch}/{config.train.epochs} · step {progress.step} · loss "
+        f"{loss:.3f} · validation WA {100 * values['wa']:.1f} UA {100 * values['ua']:.1f} F1 "
+        f"{100 * values['f1']:.1f} loss {values['loss']:.3f}"
+        + (" · best" if best else "")
+        + (f" · {progress.skipped} damaged samples skipped" if progress.skipped else "")
+    )
+    progress = replace(progress, validated=progress.data.epoch)
+    return replace(progress, best=score, best_step=progress.step) if best else progress
+
+
+class Clock:
+    """Samples a second and the share of time spent waiting for data, since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self.waited, self.samples = 0.0, 0
+
+    def rates(self) -> dict[str, float]:
+        elapsed = max(1e-9, time.monotonic() - self._start)
+        return {
+            "samples_per_second": self.samples / elapsed,
+            "data_wait_share": self.waited / elapsed,
+        }
+
+
+def banner(
+    runtime: Runtime, config: ExperimentConfig, experiment: Experiment, progress: Progress
+) -> str:
+    """Five lines: where it runs, what is trained, on what, how, and where it is written."""
+    settings, view = config.train, experiment.view
+    return runtime.banner(
+        [
+            f"model {config.name}: {' + '.join(config.model.children())}"
+            + (f", frozen {' + '.join(config.model.freeze)}" if config.model.freeze else "")
+            + f" · {experiment.parameters:,} trained parameters",
+            f"data {config.data.shards} ({experiment.dataset.manifest.dataset_hash[:12]}) · "
+            f"{view.name} · {len(experiment.rows)} training "
+            f"{'dialogues' if config.model.context else 'rows'}, {len(view.val)} validation, "
+            f"{len(view.test)} test",
+            f"global batch {settings.global_batch} = {runtime.world} × {settings.accumulation} × "
+            f"{settings.global_batch // runtime.world // settings.accumulation} · "
+            f"{settings.epochs} epochs of {experiment.plan.steps_per_epoch} steps · order "
+            f"{config.data.plan.order} · seed {settings.seed}",
+            f"run {config.run}"
+            + (f" · resumed at step {progress.step}" if progress.step else " · from the start"),
+        ]
+    )

@@ -1,0 +1,156 @@
+"""`build.json`: what a folder's shards are made from, written by whoever starts first.
+
+Settings and corpus are fixed by the first build that comes to a folder. Later ones (a restart,
+other array tasks, a second build beside it) go on only when theirs are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from shards import atomic
+from shards.config import ShardConfig
+from shards.configfile import Config, digest, dump
+from shards.errors import UserError
+from shards.store.index import BUILD, CONFIG
+from shards.store.schema import SCHEMA_VERSION, Utterance
+
+PROBES = 32  # recordings whose content counts for the corpus' identity
+SOFTWARE = ("numpy", "scipy", "librosa", "soxr", "soundfile", "tokenizers")
+
+
+class OtherBuild(UserError):
+    """The folder belongs to a build with other settings, or of another corpus."""
+
+
+class BuildFile(Config):
+    """The content of `build.json`. `digest` is that of `settings`; `software` is for the record."""
+
+    digest: str
+    settings: dict[str, Any]
+    software: dict[str, str]
+
+    @property
+    def utterances(self) -> int:
+        """Turns of the corpus."""
+        return int(self.settings["corpus"]["utterances"])
+
+    @property
+    def shards(self) -> int:
+        """Shards that the whole build makes."""
+        return -(-self.utterances // int(self.settings["output"]["utterances_per_shard"]))
+
+
+def claim(folder: Path, config: ShardConfig, utterances: Sequence[Utterance]) -> BuildFile:
+    """Make `folder` this build's, or join a build with the same settings that is already there.
+
+    Also leaves the whole configuration beside it, for a later repair.
+
+    Raises:
+        OtherBuild: the folder's settings differ; the message names each key.
+    """
+    settings = config.settings() | {
+        "schema": SCHEMA_VERSION,
+        "corpus": {
+            "reader": config.corpus.reader,
+            "utterances": len(utterances),
+            "content": corpus_digest(utterances),
+        },
+    }
+    ours = BuildFile(
+        digest=digest(settings),
+        settings=settings,
+        software={name: version(name) for name in SOFTWARE},
+    )
+    text = json.dumps(ours.model_dump(mode="json"), indent=1) + "\n"
+    if (folder / BUILD).exists() or not atomic.create(folder / BUILD, text.encode()):
+        theirs = load(folder)
+        if theirs.digest != ours.digest:
+            raise OtherBuild(_differences(folder, theirs.settings, settings))
+        ours = theirs
+    if not (folder / CONFIG).exists():
+        atomic.create(folder / CONFIG, dump(config).encode())
+    return ours
+
+
+def check_settings(folder: Path, found: BuildFile, config: ShardConfig) -> None:
+    """Raise `OtherBuild` unless `found`, of `folder`, was built with the settings of `config`.
+
+    The corpus is not looked at.
+    """
+    ours = json.loads(json.dumps(config.settings()))
+    theirs = {key: value for key, value in found.settings.items() if key in ours}
+    if theirs != ours or found.settings.keys() - ours.keys() != {"schema", "corpus"}:
+        theirs |= {k: v for k, v in found.settings.items() if k not in ("schema", "corpus")}
+        raise OtherBuild(_differences(folder, theirs, ours))
+
+
+def load(folder: Path) -> BuildFile:
+    """The `build.json` of `folder`. Raises UserError where it is missing or damaged."""
+    path = folder / BUILD
+    try:
+        build = BuildFile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; nothing was built here yet"
+        ) from None
+    except ValidationError:
+        build = None
+    if build is None or digest(build.settings) != build.digest:
+        raise UserError(
+            f"{path} is damaged: remove this one file and run the same `emo-shards build` again; "
+            "shards that fit stay"
+        )
+    return build
+
+
+def corpus_digest(utterances: Sequence[Utterance]) -> str:
+    """SHA-256 over every label, vote, text and time, and over the bytes of a few recordings.
+
+    Only `PROBES` recordings, evenly spread, are read: enough to notice that the folder holds
+    another version of the corpus, where reading all would cost each array task minutes.
+    """
+    content = hashlib.sha256()
+    for one in utterances:
+        facts = asdict(one)
+        facts["audio"] = one.audio is not None
+        del facts["source"]
+        content.update(json.dumps(facts, sort_keys=True).encode())
+    with_audio = [one for one in utterances if one.audio is not None]
+    for one in with_audio[:: max(1, len(with_audio) // PROBES)]:
+        try:
+            content.update(hashlib.sha256(one.audio.read_bytes()).digest())  # type: ignore[union-attr]
+        except OSError:  # reading it will say so, with the turn's name
+            content.update(b"unreadable")
+    return content.hexdigest()
+
+
+def _differences(folder: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    before, now = _flat(theirs), _flat(ours)
+    lines = [
+        f"{key}: {before.get(key, 'not set')!r} there, {now.get(key, 'not set')!r} asked for"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key, ...) != now.get(key, ...)
+    ]
+    return (
+        f"{folder} holds a build with other settings:\n  " + "\n  ".join(lines) + "\n"
+        "choose another output.folder, or remove this one to build it anew"
+    )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    return {
+        path: leaf
+        for key, inner in value.items()
+        for path, leaf in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()
+    }

@@ -1,0 +1,139 @@
+"""The dataset's own tokenizer: copied or learnt once, kept beside the shards, used by everyone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from shards import atomic
+from shards.config import ShardConfig
+from shards.errors import UserError
+from shards.store.index import MANIFEST, TOKENIZER
+from shards.store.schema import Utterance
+
+FACTS = "facts.json"  # beside the tokenizer's files: what would else need loading it
+
+
+@contextmanager
+def draft_tokenizer(
+    folder: Path, config: ShardConfig, utterances: Sequence[Utterance]
+) -> Iterator[Path | None]:
+    """Yield a draft for `commit_tokenizer`; None if none is wanted, or one is there and whole.
+
+    It comes before anything else is written, so that a tokenizer that cannot be had leaves nothing.
+    The files depend on configuration and corpus alone: array tasks that make it at once make the
+    same. The draft is removed unless it was committed.
+
+    Raises:
+        TokenizerError: it cannot be loaded, or there is nothing to learn from.
+        UserError: it has changed since the one here, which is damaged, was put there.
+    """
+    if config.text is None or _is_whole(folder):
+        yield None
+        return
+    from shards.extract import text
+
+    draft = atomic.temporary(folder / TOKENIZER)
+    try:
+        with atomic.disk_errors(draft):
+            draft.mkdir()
+        if config.text.learn is not None:
+            lines = _training_texts(config, utterances)
+            text.learn_wordpiece(lines, draft, config.text.learn)
+            source, tokens = "learnt", text.Tokens(draft, config.text.max_tokens)
+        else:
+            source = str(config.text.tokenizer)
+            tokens = text.Tokens(source, config.text.max_tokens)
+            tokens.save(draft)
+        if _identity(folder) not in (None, tokens.identity):
+            raise UserError(
+                f"{folder / TOKENIZER} is damaged, and {source} is no longer the tokenizer it was "
+                "made of: put that back, or build into another output.folder"
+            )
+        facts = {
+            "source": source,
+            "identity": tokens.identity,
+            "size": tokens.size,
+            "pad": tokens.pad,
+            "files": _hashes(draft),
+        }
+        atomic.write(draft / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def commit_tokenizer(draft: Path, folder: Path) -> None:
+    """Put `draft` into the dataset's `folder`, in the place of a damaged one."""
+    if (folder / TOKENIZER).exists() and not _is_whole(folder):
+        shutil.rmtree(folder / TOKENIZER)
+    atomic.commit_folder(draft, folder / TOKENIZER)
+
+
+def tokenizer_facts(folder: Path) -> dict[str, Any]:
+    """`source`, `identity`, `size` and `pad` of the dataset's tokenizer, and its files' `sha256`.
+
+    `identity` is `text.Tokens.identity`: equal for every copy that gives the same ids.
+
+    Raises:
+        UserError: the folder is not there or not whole.
+    """
+    path = folder / TOKENIZER
+    try:
+        facts = dict(json.loads((path / FACTS).read_bytes()))
+        found = _hashes(path)
+        content = hashlib.sha256()
+        for name in sorted([*found, FACTS]):
+            data = (path / name).read_bytes()
+            content.update(f"{name}\0{len(data)}\0".encode() + data)
+    except (OSError, ValueError, TypeError):
+        raise UserError(f"{path} is not whole: run the same `emo-shards build` again") from None
+    wanted = facts.pop("files", found)
+    if wanted != found:
+        differ = ", ".join(n for n in sorted(wanted | found) if wanted.get(n) != found.get(n))
+        raise UserError(
+            f"{path} is not the tokenizer that the samples were made with (see {differ}): run the "
+            "same `emo-shards build` again"
+        )
+    return facts | {"sha256": content.hexdigest()}
+
+
+def _hashes(tokenizer: Path) -> dict[str, str]:
+    """SHA-256 of every file but the facts, by its name within the folder."""
+    return {
+        path.relative_to(tokenizer).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(tokenizer.rglob("*"))
+        if path.is_file() and path.name != FACTS
+    }
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return bool(tokenizer_facts(folder))
+    except UserError:
+        return False
+
+
+def _identity(folder: Path) -> str | None:
+    """The identity of the tokenizer that `folder` was given, as far as it still says so."""
+    for path, key in ((folder / TOKENIZER / FACTS, None), (folder / MANIFEST, "tokenizer")):
+        try:
+            content = json.loads(path.read_bytes())
+            return str((content[key] if key else content)["identity"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def _training_texts(config: ShardConfig, utterances: Sequence[Utterance]) -> list[str]:
+    from shards.extract.text import clean
+    from shards.views.view import make_view
+
+    texts = [clean(one.text) if one.text is not None else "" for one in utterances]
+    view = make_view(utterances, config.vocabulary_view)
+    return [texts[row] for row in view.train if texts[row]]

@@ -1,0 +1,179 @@
+"""What one worker process does: turns of the corpus -> samples -> one committed shard."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.allocator import keep_freed_memory
+from shards.config import ShardConfig
+from shards.corpora.labels import label_set
+from shards.extract import audio, augment, features, text
+from shards.store import sidecar
+from shards.store.index import TOKENIZER, shard_path
+from shards.store.schema import CLEAN, Sample, Utterance, metadata, sample_key
+from shards.store.sidecar import BadSidecar, Flag, Rejection, Sidecar
+from shards.store.write import Item, write_shard
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that the workers of one build share. `build` is the digest of its settings."""
+
+    config: ShardConfig
+    folder: Path
+    build: str
+
+
+def start_worker() -> None:
+    """Prepare a worker process: Ctrl-C is left to the parent, death comes with the parent."""
+    keep_freed_memory()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def make_shard(job: Job, number: int, utterances: Sequence[Utterance]) -> Sidecar:
+    """Make and commit shard `number` from its slice of the corpus.
+
+    Where another build has committed the same shard meanwhile, that one is taken.
+
+    Raises:
+        UserError: the disk or the tokenizer refuse; bad turns are rejections, not errors.
+    """
+    done = committed(job, number)
+    if done is not None:
+        return done
+    maker = _maker(job)
+    items = (item for one in utterances for item in maker.items(one))
+    return write_shard(job.folder, number, job.build, len(utterances), items)
+
+
+def committed(job: Job, number: int, deep: bool = False) -> Sidecar | None:
+    """The sidecar of shard `number` if the shard is this build's and whole, else None.
+
+    Whole means: tar and sidecar have what they should, by size; with `deep`, by SHA-256.
+    """
+    try:
+        found = sidecar.load(job.folder, number)
+        path = shard_path(job.folder, number)
+        if found.build != job.build or path.stat().st_size != found.size:
+            return None
+        if deep:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != found.sha256:
+                    return None
+    except (BadSidecar, OSError):
+        return None
+    return found
+
+
+class _Maker:
+    """Makes the samples of a turn; holds what is costly to set up."""
+
+    def __init__(self, job: Job) -> None:
+        self.config = config = job.config
+        self.labels = label_set(config.labels)
+        self.tokens = None
+        if config.text is not None:
+            self.tokens = text.Tokens(job.folder / TOKENIZER, config.text.max_tokens)
+        self.extract = None
+        if config.features is not None:
+            self.extract = features.Extractor(config.features, config.audio.sample_rate)
+
+    def items(self, one: Utterance) -> Iterator[Item]:
+        """The samples of turn `one` (clean first), remarks on it, or its rejection."""
+        keep = self.config.output.incomplete == "keep"
+        cleaned = text.clean(one.text) if one.text is not None else None
+        lacking = []
+        arrays: dict[str, np.ndarray] = {}
+        if self.tokens is not None:
+            if cleaned:
+                arrays["tokens"], cut = self.tokens(cleaned)
+                if cut:
+                    yield Flag(one.id, "text cut", f"longer by {cut} tokens", one.source)
+            else:
+                kind = "no text" if one.text is None else "empty text"
+                lacking.append(_reject(one, kind, f"nothing is left of {one.text!r}"))
+        if self.extract is not None and one.audio is None:
+            lacking.append(_reject(one, "no audio", "the corpus names no recording for it"))
+        if lacking and (not keep or (not arrays and (self.extract is None or one.audio is None))):
+            yield lacking[0]
+        elif self.extract is None or one.audio is None:
+            yield self._sample(one, CLEAN, cleaned or None, None, None, arrays)
+        else:
+            yield from self._spoken(one, cleaned or None, arrays)
+
+    def _spoken(
+        self, one: Utterance, cleaned: str | None, arrays: dict[str, np.ndarray]
+    ) -> Iterator[Item]:
+        config = self.config
+        assert one.audio is not None
+        assert self.extract is not None
+        try:
+            recording = audio.load(one.audio, config.audio)
+        except audio.AudioError as error:
+            yield _reject(one, error.kind, str(error))
+            return
+        ratio = round(audio.wada_snr(recording.wave), 2)
+        if config.audio.min_snr is not None and ratio < config.audio.min_snr:
+            reason = f"{ratio} dB is below audio.min_snr = {config.audio.min_snr}"
+            if config.audio.low_snr == "drop":
+                yield _reject(one, "low SNR", reason)
+                return
+            yield Flag(one.id, "low SNR", reason, one.source)
+        if recording.clipped:
+            yield Flag(one.id, "clipped", "the loudest parts are cut flat", one.source)
+        rate = config.audio.sample_rate
+        waves = [(CLEAN, recording.wave)]
+        if self.labels.class_of(one.label) >= 0:
+            waves += augment.variants(recording.wave, rate, config.augment, config.seed, one.id)
+        for variant, wave in waves:
+            sound = self.extract(wave, clean=variant == CLEAN)
+            yield self._sample(one, variant, cleaned, len(wave) / rate, ratio, arrays | sound)
+
+    def _sample(
+        self,
+        one: Utterance,
+        variant: str,
+        cleaned: str | None,
+        seconds: float | None,
+        ratio: float | None,
+        arrays: dict[str, np.ndarray],
+    ) -> Sample:
+        frames = next((len(arrays[kind]) for kind in ("logmel", "mfcc") if kind in arrays), 0)
+        tokens = len(arrays.get("tokens", ()))
+        meta: dict[str, Any] = metadata(one, variant, cleaned, seconds, ratio, frames, tokens)
+        key, rate = sample_key(one.id, variant), self.config.audio.sample_rate
+        return Sample(key, meta, arrays, rate)
+
+
+_ready: dict[tuple[str, Path], _Maker] = {}  # this process' maker, for the job at hand
+
+
+def _maker(job: Job) -> _Maker:
+    key = (job.build, job.folder)
+    if key not in _ready:
+        _ready.clear()
+        _ready[key] = _Maker(job)
+    return _ready[key]
+
+
+def _reject(one: Utterance, kind: str, reason: str) -> Rejection:
+    return Rejection(one.id, kind, reason, one.source)
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,228 @@
+"""The dataset as its readers see it: one manifest, one index with a row a sample.
+
+`open_dataset` is the only way in. It checks that manifest and index are whole and belong together;
+whether the shards still are what the index describes is checked at each read (`shards.store.read`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from shards.configfile import Config, digest
+from shards.errors import UserError
+from shards.extract.lowlevel import KIND as LLD
+from shards.extract.lowlevel import WIDTH
+from shards.extract.waveform import KIND as WAVEFORM
+from shards.store.schema import DTYPES, SCHEMA_VERSION
+from shards.store.sidecar import MEMBERS, shard_name
+
+MANIFEST, INDEX, BUILD = "manifest.json", "index.parquet", "build.json"
+REJECTED, FLAGGED, TRUTH = "rejected.jsonl", "flagged.jsonl", "truth.jsonl"
+TOKENIZER, CONFIG = "tokenizer", "config.yaml"
+NPY_HEADER = 128  # bytes before the numbers in a .npy file of format 1.0 of a few dimensions
+
+_TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
+# One column for each key of `schema.metadata`, then where the sample lies and how it was labelled.
+COLUMNS: dict[str, pa.DataType] = {
+    "utterance": _TEXT,
+    "variant": _TEXT,
+    "label": _TEXT,
+    "votes": pa.list_(pa.list_(_TEXT)),
+    "speaker": _TEXT,
+    "session": _TEXT,
+    "dialogue": _TEXT,
+    "turn": _INT,
+    "start": _REAL,
+    "end": _REAL,
+    "split": _TEXT,
+    "text": _TEXT,
+    "seconds": _REAL,
+    "snr": _REAL,
+    "frames": _INT,
+    "tokens": _INT,
+    "key": _TEXT,
+    "shard": _INT,
+    "dropped": _REAL,  # share of the vote mass outside the configured label set
+}
+for _member in MEMBERS:  # null where a sample has no such member
+    COLUMNS |= {f"{_member}.offset": _INT, f"{_member}.size": _INT, f"{_member}.crc32": _INT}
+SCHEMA = pa.schema(list(COLUMNS.items()))
+
+
+class BadDataset(UserError):
+    """The folder is no finished dataset, or its manifest and index are damaged."""
+
+
+class ShardEntry(Config):
+    """What the manifest knows of one shard."""
+
+    name: str
+    bytes: int
+    sha256: str
+    samples: int
+    utterances: int
+
+
+class Summary(Config):
+    """Counts over the dataset. `classes`, `sessions`: turns (clean); `variants`: samples."""
+
+    utterances: int  # turns of the corpus, rejected ones included
+    samples: int
+    classes: dict[str, int]  # by class of the label set; the rest under "outside the set"
+    sessions: dict[str, int]
+    variants: dict[str, int]
+    hours: float  # of clean audio
+    rejected: dict[str, int]  # turns by kind of reason
+    flagged: dict[str, int]  # turns that were kept, by what is odd about them
+    bytes: int  # of all shards
+    snr: dict[str, int]  # turns by bin of 5 dB: "15" is [15, 20); "unknown" without an estimate
+
+
+class Manifest(Config):
+    """`manifest.json`: what the dataset is and what it was made from; published last.
+
+    `build` is the digest of `settings` (everything that decides the bytes of the shards);
+    `dataset_hash` names the content: equal hashes mean equal samples and labels.
+    `tokenizer` is None where no sample has tokens, else `vocabulary.tokenizer_facts` of the copy in
+    the dataset's folder, and `max_tokens`. `features` is the `FeatureConfig` and `sample_rate`.
+    """
+
+    schema_version: int
+    build: str
+    dataset_hash: str
+    settings: dict[str, Any]
+    software: dict[str, str]
+    labels: dict[str, list[str]]  # class -> codes, in class order
+    label_set: str
+    tokenizer: dict[str, Any] | None
+    features: dict[str, Any] | None
+    summary: Summary
+    shards: list[ShardEntry]
+    index_sha256: str
+
+    def dump(self) -> bytes:
+        """The file's content, with a digest over itself."""
+        content = self.model_dump(mode="json")
+        return (json.dumps(content | {"digest": digest(content)}, indent=1) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened dataset. `table` has the columns of `COLUMNS`, in the order of the shards."""
+
+    folder: Path
+    manifest: Manifest
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def column(self, name: str) -> np.ndarray:
+        """Column `name` as a numpy array [rows]: int64, float64 (null is NaN) or objects."""
+        return np.asarray(self.table[name].to_numpy(zero_copy_only=False))
+
+    def frames(self, feature: str) -> np.ndarray:
+        """Frames of `feature` in each row, int64 [rows]; 0 where there is none.
+
+        Of the waveform: its samples.
+        """
+        if feature not in (LLD, WAVEFORM):
+            return self.column("frames")
+        size = np.nan_to_num(self.column(f"{feature}.size").astype(np.float64)).astype(np.int64)
+        if feature == WAVEFORM:
+            rate = (self.manifest.features or {}).get("sample_rate", 0)
+            samples = np.nan_to_num(self.column("seconds").astype(np.float64)) * rate
+            return np.where(size > 0, np.rint(samples), 0).astype(np.int64)
+        return np.maximum(size - NPY_HEADER, 0) // (DTYPES[LLD].itemsize * WIDTH)
+
+    def columns(self, *names: str) -> dict[str, np.ndarray]:
+        """Several columns by name, as `shards.views.view.make_view` takes them."""
+        return {name: self.column(name) for name in names}
+
+
+def open_dataset(folder: str | Path, columns: list[str] | None = None) -> Dataset:
+    """Open the finished dataset in `folder`; `columns` limits what is loaded of the index.
+
+    Members that were not yet known when the dataset was built are columns of nulls.
+
+    Raises:
+        BadDataset: no finished dataset, another schema version, or a damaged manifest or index.
+    """
+    folder = Path(folder)
+    manifest = load_manifest(folder)
+    path = folder / INDEX
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadDataset(f"cannot read {path}: {error.strerror}; {remedy(folder)}") from None
+    if hashlib.sha256(data).hexdigest() != manifest.index_sha256:
+        raise BadDataset(
+            f"{path} is not the index that {MANIFEST} was published with (damaged, or of another "
+            f"build); {remedy(folder)}"
+        )
+    wanted = list(COLUMNS) if columns is None else columns
+    present = set(pq.read_schema(io.BytesIO(data)).names)
+    table = pq.read_table(io.BytesIO(data), columns=[name for name in wanted if name in present])
+    for name in wanted:
+        if name not in present:
+            nulls = pa.nulls(manifest.summary.samples, COLUMNS[name])
+            table = table.append_column(SCHEMA.field(name), nulls)
+    return Dataset(folder, manifest, table.select(wanted))
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """The manifest of `folder`, checked against its own digest. Raises BadDataset."""
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_bytes())
+    except NotADirectoryError:
+        raise BadDataset(f"{folder} is a file: give the dataset's folder") from None
+    except FileNotFoundError:
+        state = (
+            "its build has not finished: run `emo-shards build` again, or `emo-shards merge` after "
+            "all array tasks"
+            if (folder / BUILD).exists()
+            else "is this the dataset's folder?"
+        )
+        raise BadDataset(f"{folder} holds no {MANIFEST}; {state}") from None
+    except OSError as error:
+        raise BadDataset(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadDataset(f"{path} is damaged: {error}; {remedy(folder)}") from None
+    if not isinstance(content, dict) or content.pop("digest", None) != digest(content):
+        raise BadDataset(f"{path} is damaged: it does not fit its digest; {remedy(folder)}")
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BadDataset(
+            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: build the "
+            "dataset again with this program, or read it with the one that made it"
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        raise BadDataset(f"{path} is no manifest: {error}") from None
+
+
+def remedy(folder: Path) -> str:
+    """How to repair the dataset in `folder`, as a command line to copy."""
+    if not (folder / CONFIG).is_file():  # made of trained runs, not of a corpus
+        return "remove the folder and make it again with emo features"
+    return (
+        f"repair: emo-shards build {folder / CONFIG} output.folder={folder} check=deep "
+        "(rewrites only what is broken)"
+    )
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """The tar of shard `number`."""
+    return folder / shard_name(number)

@@ -1,0 +1,213 @@
+"""Random access to samples by index row: one `pread`, a CRC32, and arrays without a copy.
+
+Tars are opened when first needed. `pread` has no shared file position, so a reader works in
+threads, after fork (descriptors are inherited), and after spawn or forkserver (a pickled reader
+opens its own).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from shards.errors import UserError
+from shards.extract import waveform
+from shards.store.index import INDEX, Dataset, open_dataset, remedy
+from shards.store.sidecar import MEMBERS, shard_name
+
+MAX_OPEN = 256  # tars open at once; the usual limit of a process is 1024 files
+# Members are fetched together when that reads at most this much in between: a second request costs
+# more than some kilobytes, on a cluster's filesystem far more.
+MAX_GAP = 65536
+
+
+class DamagedSample(UserError):
+    """A sample cannot be had as it was written.
+
+    Attributes: `shard` (file name), `key`, `member` ("logmel", ...), `offset` (bytes), `row`.
+    """
+
+    shard: str
+    key: str
+    member: str
+    offset: int
+    row: int
+
+
+class ShardReader:
+    """Reads chosen members of any row of a dataset.
+
+    Args:
+        dataset: the dataset's folder, or the opened dataset.
+        members: the arrays to read ("logmel", "tokens", … as in `schema`); "json" gives the
+            metadata's bytes (uint8).
+
+    Raises:
+        BadDataset: the folder holds no whole dataset.
+        ValueError: an unknown member.
+    """
+
+    def __init__(
+        self, dataset: str | Path | Dataset, members: Sequence[str], max_open: int = MAX_OPEN
+    ) -> None:
+        unknown = [name for name in members if name not in MEMBERS]
+        if unknown or not members:
+            raise ValueError(f"members {list(members)}: each must be one of {list(MEMBERS)}")
+        self.members = tuple(name for name in MEMBERS if name in members)  # as they lie in a tar
+        if not isinstance(dataset, Dataset):
+            places = [f"{name}.{what}" for name in members for what in ("offset", "size", "crc32")]
+            dataset = open_dataset(dataset, columns=["shard", *places])
+        self.folder = dataset.folder.absolute()
+        self._sizes = [shard.bytes for shard in dataset.manifest.shards]
+        # One row of plain integers a sample: shard, then offset, size, CRC32 of each member (size 0
+        # where the sample has none: no member is ever empty).
+        columns = ["shard"]
+        for name in self.members:
+            columns += [f"{name}.offset", f"{name}.size", f"{name}.crc32"]
+        self._rows = np.stack(
+            [pc.fill_null(dataset.table[name], 0).to_numpy() for name in columns], axis=1
+        ).astype(np.int64)
+        self._max_open = max_open
+        self._open: dict[int, _Tar] = {}
+        self._keys: Any = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}, "_keys": None}
+
+    def read(self, row: int) -> dict[str, np.ndarray]:
+        """The members of sample `row`: read-only arrays, as `schema` describes them.
+
+        A member that the sample was written without is absent from the result.
+
+        Raises:
+            DamagedSample: the shard or one of the members is not what was written.
+        """
+        if row < 0:  # the plan's mark for padding: never the last sample by accident
+            raise IndexError(f"row {row}")
+        shard, *numbers = self._rows[row].tolist()
+        offsets, sizes, sums = numbers[::3], numbers[1::3], numbers[2::3]
+        wanted = [
+            member for member in zip(self.members, offsets, sizes, sums, strict=True) if member[2]
+        ]
+        if not wanted:
+            return {}
+        tar = self._open.get(shard) or self._open_tar(shard, row, wanted[0])
+        first, last = wanted[0], wanted[-1]
+        start, stop = first[1], last[1] + last[2]
+        together = stop - start <= sum(sizes) + MAX_GAP
+        result = {}
+        try:
+            if together:
+                data = memoryview(os.pread(tar.handle, stop - start, start))
+            for member in wanted:
+                name, offset, size, crc32 = member
+                if together:
+                    body = data[offset - start : offset - start + size]
+                else:
+                    body = memoryview(os.pread(tar.handle, size, offset))
+                if zlib.crc32(body) != crc32:
+                    what = "checksum (CRC32) differs" if len(body) == size else "bytes are missing"
+                    raise self._damaged(row, shard, member, what)
+                result[name] = _array(name, body)
+        except OSError as error:
+            raise self._damaged(row, shard, first, f"cannot read: {error.strerror}") from None
+        except ValueError as error:
+            if isinstance(error, DamagedSample):
+                raise
+            raise self._damaged(row, shard, member, str(error)) from None
+        return result
+
+    def key(self, row: int) -> str:
+        """The key of sample `row` (from the index, loaded at the first call)."""
+        if self._keys is None:
+            self._keys = pq.read_table(self.folder / INDEX, columns=["key"])["key"]
+        return str(self._keys[row].as_py())
+
+    def _open_tar(self, shard: int, row: int, member: tuple[str, int, int, int]) -> _Tar:
+        path = self.folder / shard_name(shard)
+        try:
+            tar = _Tar(path)
+        except OSError as error:
+            raise self._damaged(row, shard, member, f"cannot open: {error.strerror}") from None
+        size = os.fstat(tar.handle).st_size
+        if size != self._sizes[shard]:
+            what = f"the file has {size} bytes, the index describes {self._sizes[shard]}"
+            raise self._damaged(row, shard, member, what)
+        if len(self._open) >= self._max_open:  # the oldest goes; a thread still in it keeps it open
+            self._open.pop(next(iter(self._open)), None)
+        self._open[shard] = tar
+        return tar
+
+    def _damaged(
+        self, row: int, shard: int, member: tuple[str, int, int, int], what: str
+    ) -> DamagedSample:
+        name, offset, _, _ = member
+        try:
+            key = self.key(row)
+        except (OSError, ValueError):  # the index has gone as well: name the rest
+            key = f"row {row}"
+        error = DamagedSample(
+            f"{self.folder / shard_name(shard)}: sample {key}, member {name} at byte {offset}: "
+            f"{what}; {remedy(self.folder)}"
+        )
+        error.shard, error.key, error.member = shard_name(shard), key, name
+        error.offset, error.row = offset, row
+        return error
+
+
+class _Tar:
+    """An open file, closed when nobody refers to it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            os.close(self.handle)
+
+
+def _array(member: str, body: memoryview) -> np.ndarray:
+    if member == "json":
+        return np.frombuffer(body, np.uint8)
+    return waveform.decode(body)[0] if member == waveform.KIND else decode(body)
+
+
+def decode(data: memoryview) -> np.ndarray:
+    """The array in `.npy` bytes, without a copy (read-only). Raises ValueError for anything else.
+
+    Does what `numpy.load(..., allow_pickle=False)` does for format 1.0, but each distinct header is
+    parsed once: parsing would cost several times the rest of a read.
+    """
+    if len(data) < 10:
+        raise ValueError("not a .npy member of format 1.0")
+    start = 10 + data[8] + 256 * data[9]
+    dtype, shape, size = _parse_header(bytes(data[:start]))
+    if len(data) != start + size:
+        raise ValueError(f"{len(data)} bytes do not hold {shape} of {dtype}")
+    return np.ndarray(shape, dtype, data, start)
+
+
+@lru_cache(maxsize=8192)  # distinct shapes of speech number some thousands
+def _parse_header(header: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
+    """Dtype, shape and number of bytes of the array that a `.npy` header describes."""
+    if header[:8] != b"\x93NUMPY\x01\x00":
+        raise ValueError("not a .npy member of format 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header[8:]))
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects: shards never hold pickles")
+    if fortran:
+        raise ValueError("an array in Fortran order: shards are written in C order")
+    return dtype, shape, dtype.itemsize * math.prod(shape)

@@ -1,0 +1,176 @@
+"""The sidecar of a shard: what lies where in the tar, and the mark that the tar is committed.
+
+`shard-00007.tar` is described by `shard-00007.json`. A tar without a sidecar is unfinished work. A
+sidecar carries the digest of its own content, so that damage to it is seen like damage to a tar.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shards import atomic
+from shards.configfile import digest
+from shards.errors import UserError
+from shards.store.schema import SCHEMA_VERSION
+
+# Members by their name without the key, in the order in which they lie in a tar (sorted).
+MEMBERS = {"audio_scores": "audio_scores.npy", "audio_vector": "audio_vector.npy",
+           "waveform": "flac", "json": "json", "lld": "lld.npy", "logmel": "logmel.npy",
+           "mfcc": "mfcc.npy", "text_scores": "text_scores.npy", "text_vector": "text_vector.npy",
+           "tokens": "tokens.npy"}  # fmt: skip
+
+
+class BadSidecar(UserError):
+    """A sidecar is missing, damaged, or belongs to another shard or build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a member's bytes lie in the tar: offset of the first byte, count, CRC32."""
+
+    offset: int
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One sample of a shard: its key, its metadata (`schema.metadata`), its members' places."""
+
+    key: str
+    meta: dict[str, Any]
+    members: dict[str, Place]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something to be told about a turn.
+
+    `kind` is a short class of reasons ("silent", "empty text") to count by; `source` says where
+    the turn comes from.
+    """
+
+    utterance: str
+    kind: str
+    reason: str
+    source: str
+
+
+class Rejection(Remark):
+    """Why the shards have not a turn that the corpus has."""
+
+    __slots__ = ()
+
+
+class Flag(Remark):
+    """Why somebody may want to look at a turn that was kept."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """All that is known of one committed shard.
+
+    `build` is the digest of the settings that made it; `utterances` counts the turns of its slice
+    of the corpus, rejected ones included; `size` and `sha256` are the tar file's.
+    """
+
+    shard: int
+    build: str
+    utterances: int
+    size: int
+    sha256: str
+    entries: tuple[Entry, ...]
+    rejected: tuple[Rejection, ...]
+    flagged: tuple[Flag, ...]
+
+
+def shard_name(number: int) -> str:
+    """The tar's file name."""
+    return f"shard-{number:05d}.tar"
+
+
+def sidecar_path(folder: Path, number: int) -> Path:
+    """The sidecar beside the tar."""
+    return folder / f"shard-{number:05d}.json"
+
+
+def save(folder: Path, sidecar: Sidecar) -> None:
+    """Write `sidecar` beside its shard, atomically."""
+    content = {
+        "schema": SCHEMA_VERSION,
+        "shard": shard_name(sidecar.shard),
+        "build": sidecar.build,
+        "utterances": sidecar.utterances,
+        "bytes": sidecar.size,
+        "sha256": sidecar.sha256,
+        "samples": [
+            {
+                "key": entry.key,
+                "members": {
+                    name: [place.offset, place.size, place.crc32]
+                    for name, place in entry.members.items()
+                },
+                "meta": entry.meta,
+            }
+            for entry in sidecar.entries
+        ],
+        "rejected": [asdict(rejection) for rejection in sidecar.rejected],
+        "flagged": [asdict(flag) for flag in sidecar.flagged],
+    }
+    content["digest"] = digest(content)
+    atomic.write(sidecar_path(folder, sidecar.shard), json.dumps(content).encode())
+
+
+def load(folder: Path, number: int) -> Sidecar:
+    """The sidecar of shard `number`.
+
+    Raises:
+        BadSidecar: it is missing, damaged, or another shard's. Whether it fits a build is for the
+            caller to compare.
+    """
+    path = sidecar_path(folder, number)
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict) or content.pop("digest") != digest(content):
+            raise BadSidecar(f"{path} is damaged: its content does not fit its digest")
+    except FileNotFoundError:
+        raise BadSidecar(f"{path} is missing: the shard was never committed") from None
+    except OSError as error:
+        raise BadSidecar(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError) as error:
+        if isinstance(error, BadSidecar):
+            raise
+        raise BadSidecar(f"{path} is damaged: it is no sidecar ({error})") from None
+    if content["schema"] != SCHEMA_VERSION:
+        raise BadSidecar(
+            f"{path} has schema version {content['schema']}, this program writes {SCHEMA_VERSION}"
+        )
+    if content["shard"] != shard_name(number):
+        raise BadSidecar(f"{path} describes {content['shard']}: it is another shard's sidecar")
+    return _parse(number, content)
+
+
+def _parse(number: int, content: Mapping[str, Any]) -> Sidecar:
+    return Sidecar(
+        shard=number,
+        build=content["build"],
+        utterances=content["utterances"],
+        size=content["bytes"],
+        sha256=content["sha256"],
+        entries=tuple(
+            Entry(
+                sample["key"],
+                sample["meta"],
+                {name: Place(*place) for name, place in sample["members"].items()},
+            )
+            for sample in content["samples"]
+        ),
+        rejected=tuple(Rejection(**rejection) for rejection in content["rejected"]),
+        flagged=tuple(Flag(**flag) for flag in content["flagged"]),
+    )

@@ -1,0 +1,159 @@
+"""Write one shard: encode samples, put them into a tar, commit tar and sidecar atomically.
+
+The bytes depend on the samples alone: mtime 0, fixed owner and mode, sorted members. So any number
+of workers and array tasks in any order makes the same files, and two that make the same shard at
+once do no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from shards import atomic
+from shards.errors import UserError
+from shards.extract import waveform
+from shards.store.schema import DTYPES, Sample
+from shards.store.sidecar import MEMBERS, Entry, Flag, Place, Rejection, Sidecar, save, shard_name
+
+OWNER = "emo"  # a fixed name in every tar header: who ran the build is no part of the data
+
+Item = Sample | Rejection | Flag  # what the job makes of a turn
+
+
+class WriteCheckFailed(UserError):
+    """What was read back from the disk is not what was written."""
+
+
+def encode(sample: Sample) -> dict[str, bytes]:
+    """The members of `sample` by name within a tar ("json", "logmel.npy", ...), as bytes.
+
+    Arrays are cast to the schema's dtypes. Raises ValueError for an array that the schema does not
+    know, or that holds values which its dtype cannot (NaN, more than float16's 65504).
+    """
+    text = json.dumps(sample.meta, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    members = {"json": text.encode()}
+    for name, array in sample.arrays.items():
+        if name not in DTYPES:
+            raise ValueError(f"{sample.key}: no such member: {name!r}; known: {', '.join(DTYPES)}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast = np.ascontiguousarray(array, dtype=DTYPES[name])
+        if cast.dtype.kind == "f" and not np.isfinite(cast).all():
+            raise ValueError(
+                f"{sample.key}: {name} holds values that {cast.dtype} cannot: NaN or huge"
+            )
+        if cast.dtype.kind == "i" and not np.array_equal(cast, array):
+            raise ValueError(f"{sample.key}: {name} holds values that {cast.dtype} cannot")
+        if name == waveform.KIND:
+            assert sample.rate is not None
+            members[MEMBERS[name]] = waveform.encode(cast, sample.rate)
+            continue
+        buffer = io.BytesIO()
+        np.lib.format.write_array(buffer, cast, version=(1, 0), allow_pickle=False)
+        members[MEMBERS[name]] = buffer.getvalue()
+    return members
+
+
+def write_shard(
+    folder: Path, number: int, build: str, utterances: int, items: Iterable[Item]
+) -> Sidecar:
+    """Write and commit shard `number` of `folder`; return its sidecar.
+
+    `utterances` and `build` go into the sidecar as they are. Until
+    the sidecar's rename, at the very end, the shard counts as not made.
+
+    Raises:
+        DiskFull, CannotWrite: the disk refused; no temporary is left.
+        WriteCheckFailed: the bytes on the disk are not those written.
+    """
+    path = folder / shard_name(number)
+    draft = atomic.temporary(path)
+    samples: list[tuple[Sample, dict[str, bytes]]] = []
+    rejected: list[Rejection] = []
+    flagged: list[Flag] = []
+    for item in items:  # all the computing comes before the file: no draft lies about for long
+        if isinstance(item, Rejection):
+            rejected.append(item)
+        elif isinstance(item, Flag):
+            flagged.append(item)
+        else:
+            samples.append((Sample(item.key, item.meta), encode(item)))
+    try:
+        with atomic.disk_errors(path):
+            _write_tar(draft, samples)
+            data = memoryview(draft.read_bytes())
+        places = _check(draft, data, samples)
+        sidecar = Sidecar(
+            shard=number,
+            build=build,
+            utterances=utterances,
+            size=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            entries=tuple(Entry(one.key, one.meta, places[one.key]) for one, _ in samples),
+            rejected=tuple(rejected),
+            flagged=tuple(flagged),
+        )
+        with atomic.disk_errors(path):
+            atomic.commit(draft, path)
+        save(folder, sidecar)
+        return sidecar
+    finally:
+        atomic.discard(draft)
+
+
+def _write_tar(draft: Path, samples: list[tuple[Sample, dict[str, bytes]]]) -> None:
+    from webdataset.writer import TarWriter  # loads torch: seconds that only a writer should pay
+
+    with open(draft, "wb") as file:
+        tar = TarWriter(file, user=OWNER, group=OWNER, encoder=False, mtime=0, format="PAX_FORMAT")
+        try:
+            for sample, members in samples:
+                tar.write({"__key__": sample.key, **members})
+            tar.close()
+        except OSError:
+            with suppress(OSError):
+                tar.close()  # or else it complains, when it is collected, that the file is closed
+            raise
+        file.flush()
+        os.fsync(file.fileno())
+        # The check that follows must see the device's bytes, not only what has just been cached.
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _check(
+    draft: Path, data: memoryview, samples: list[tuple[Sample, dict[str, bytes]]]
+) -> dict[str, dict[str, Place]]:
+    """Where each member lies, by key and member name, after comparing all with `samples`."""
+    expected = [
+        (f"{sample.key}.{name}", len(members[name]), zlib.crc32(members[name]))
+        for sample, members in samples
+        for name in sorted(members)
+    ]
+    names = {ending: name for name, ending in MEMBERS.items()}
+    found = []
+    places: dict[str, dict[str, Place]] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+            for member in tar:
+                body = data[member.offset_data : member.offset_data + member.size]
+                place = Place(member.offset_data, member.size, zlib.crc32(body))
+                found.append((member.name, place.size, place.crc32))
+                key, _, ending = member.name.partition(".")
+                places.setdefault(key, {})[names[ending]] = place
+    except (tarfile.TarError, KeyError) as error:
+        raise WriteCheckFailed(f"{draft} cannot be read back: {error}") from None
+    if found != expected:
+        raise WriteCheckFailed(
+            f"{draft} reads back other than it was written ({len(found)} members against "
+            f"{len(expected)}): the disk or its driver is at fault; nothing was committed"
+        )
+    return places

@@ -1,0 +1,109 @@
+"""What the parts of a view share: reported for every view, refused where a protocol forbids it."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from shards.views.protocols import PARTS, ViewConfig
+from shards.views.turns import Turns, ViewError
+
+Overlap = dict[str, dict[str, dict[str, float]]]
+
+PAIRS = (("train", "test"), ("train", "val"), ("val", "test"))
+_REPORTED = ("speaker", "text", "dialogue")
+_ALL = tuple(frozenset(pair) for pair in PAIRS)
+_BUT_TRAIN_VAL = tuple(pair for pair in _ALL if "test" in pair)
+
+
+def overlap_of(turns: Turns, members: dict[str, np.ndarray]) -> Overlap:
+    """How many turns of one part have their speaker, text or dialogue in another.
+
+    Args:
+        members: part name -> int64, the turns in it.
+
+    Returns:
+        `["train-test"]["speaker"]` = `{"turns": n, "share": n / turns of test}`: the turns of the
+        second part whose speaker is found in the first; likewise for the other pairs and facts.
+        Turns without text count as sharing none.
+    """
+    report: Overlap = {}
+    for first, second in PAIRS:
+        report[f"{first}-{second}"] = {}
+        for fact in _REPORTED:
+            count = len(_shared(turns, fact, members[first], members[second]))
+            share = count / max(len(members[second]), 1)
+            report[f"{first}-{second}"][fact] = {"turns": count, "share": share}
+    return report
+
+
+def check_rows(
+    turns: Turns, labels: np.ndarray, rows: dict[str, np.ndarray], config: ViewConfig
+) -> None:
+    """Refuse rows that would leak from one part into another.
+
+    Args:
+        labels: int64 [rows of the dataset], -1 outside the label set.
+        rows: part name -> int64, rows of the dataset.
+
+    Raises:
+        ViewError: a row twice in a part or outside the label set; a variant in validation or test;
+            an utterance (or a copy of it) on two sides; a speaker, dialogue, text or script on two
+            sides of a protocol that keeps them apart.
+    """
+    members = {}
+    for part in PARTS:
+        own = rows[part]
+        if len(np.unique(own)) != len(own):
+            raise ViewError(f"the {part} part holds a row twice; make the view anew")
+        if len(own) and labels[own].min() < 0:
+            name = turns.ids[turns.of_row[own[labels[own].argmin()]]]
+            raise ViewError(f"the {part} part holds {name}, which is outside the label set")
+        if part != "train" and not turns.is_clean[own].all():
+            name = turns.ids[turns.of_row[own[turns.is_clean[own].argmin()]]]
+            raise ViewError(
+                f"the {part} part holds an augmented copy of {name}; only clean turns are evaluated"
+            )
+        members[part] = np.unique(turns.of_row[own])
+    for first, second in combinations(PARTS, 2):
+        both = np.intersect1d(members[first], members[second])
+        if len(both):
+            raise ViewError(
+                f"{len(both)} utterances stand (themselves or as copies) both in {first} and in "
+                f"{second}, for example {turns.ids[both[0]]}; split by utterance, never by sample"
+            )
+    for fact, pairs in _promises(config).items():
+        for pair in pairs:
+            first, second = (part for part in PARTS if part in pair)
+            shared = _shared(turns, fact, members[first], members[second])
+            if len(shared):
+                example = shared[0]
+                raise ViewError(
+                    f"{len(shared)} turns of the {second} part share their {fact} with the {first} "
+                    f"part, for example {turns.ids[example]} "
+                    f"({fact} {getattr(turns, fact)[example]!r}); {config.protocol} promises that "
+                    f"none does: correct the corpus' {fact} names, or use another protocol"
+                )
+
+
+def _promises(config: ViewConfig) -> dict[str, tuple[frozenset[str], ...]]:
+    """Facts that a protocol keeps apart, and between which parts."""
+    if config.protocol == "random_dialogues":
+        return {"dialogue": _ALL}
+    if config.protocol == "leave_one_session_out":
+        speakers = _ALL if config.val_from_train is None else _BUT_TRAIN_VAL
+        return {"speaker": speakers, "session": speakers, "dialogue": _ALL}
+    if config.protocol == "leave_one_speaker_out":
+        return {"speaker": _ALL}
+    if config.protocol == "script_disjoint":
+        return {"script": _ALL, "text": _ALL}
+    return {}
+
+
+def _shared(turns: Turns, fact: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The turns among `second` whose `fact` occurs among `first`; an empty fact is no fact."""
+    values = getattr(turns, fact)
+    known = set(values[first]) - {"", None}
+    found = np.fromiter((value in known for value in values[second]), bool, len(second))
+    return second[found]

@@ -1,0 +1,285 @@
+"""Protocols: on which side of an experiment each turn stands.
+
+=======================  ==========================================================================
+`random`                 turns at random, stratified on the label, as scikit-learn's
+                         `train_test_split` does it on turns sorted by id: test first, then
+                         validation. Speakers, dialogues and texts are shared between the parts.
+`random_dialogues`       whole dialogues at random; of many draws the one whose parts come nearest
+                         to the shares, class by class.
+`leave_one_session_out`  the fold's session is the test part, the next session (in cyclic order)
+                         validation, so that all three parts have their own speakers. With
+                         `val_from_train`, validation is that share of the other sessions' turns,
+                         in whole dialogues: more to train on, but its speakers are trained on.
+`leave_one_speaker_out`  the fold's speaker is the test part; validation is the other speaker of
+                         the session, as is customary (the next of them where there are more, the
+                         next of all where there is none). Both sides of a dialogue are split.
+`official`               the corpus' own split. A missing validation part is drawn from its
+                         training part, in whole dialogues.
+`script_disjoint`        no script and no text on two sides. Turns of scripted dialogues go by
+                         script (`turns.script_of`), all others by text. A text that still stands
+                         on two sides ("Okay.") stays where most of its turns are; its other turns
+                         leave the view, and their number is stated.
+=======================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from shards.configfile import Config
+from shards.corpora.labels import LabelSet, LabelSpec
+from shards.views.turns import Turns, ViewError
+
+TRAIN, VAL, TEST, NOWHERE = 0, 1, 2, -1
+PARTS = ("train", "val", "test")
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Protocol = Literal[
+    "random",
+    "random_dialogues",
+    "leave_one_session_out",
+    "leave_one_speaker_out",
+    "official",
+    "script_disjoint",
+]
+_FOLDED = {"leave_one_session_out": "session", "leave_one_speaker_out": "speaker"}
+_DRAWS = 256  # orders of the groups that are tried
+_DRAW_CELLS = 2_000_000  # bounds memory and time: draws x groups x classes
+
+
+class ViewConfig(Config):
+    """Which rows train, select and test a model; see this module for the protocols.
+
+    `test` and `val` are shares of all turns of the label set. `val_from_train` takes the
+    validation part as a share of what is not test instead. `fold` names what is left out.
+    """
+
+    protocol: Protocol = "random"
+    labels: LabelSpec = "five"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    fold: str | None = None
+    test: Share = 0.1
+    val: Share = 0.2
+    val_from_train: Share | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> ViewConfig:
+        if self.val_from_train is None and self.test + self.val >= 1:
+            raise ValueError("test and val together must stay below 1")
+        if self.fold is not None and self.protocol not in _FOLDED:
+            raise ValueError(f"protocol {self.protocol} has no folds; leave fold out")
+        if self.val_from_train is not None and self.protocol == "leave_one_speaker_out":
+            raise ValueError("leave_one_speaker_out validates on a speaker, not on val_from_train")
+        return self
+
+
+def folds_of(turns: Turns, protocol: Protocol) -> list[str]:
+    """The folds of a protocol, sorted; none for one that is drawn by seed."""
+    if protocol not in _FOLDED:
+        return []
+    return sorted(set(getattr(turns, _FOLDED[protocol])))
+
+
+def assign(
+    turns: Turns, labels: np.ndarray, label_set: LabelSet, config: ViewConfig
+) -> tuple[np.ndarray, list[str]]:
+    """The part of each turn, int8 [turns]: TRAIN, VAL, TEST or NOWHERE; and notes for people.
+
+    Args:
+        turns: only turns of the label set.
+        labels: int64 [turns], their classes.
+
+    Raises:
+        ViewError: the protocol cannot be carried out on these turns.
+    """
+    if config.protocol == "random":
+        return _random(labels, label_set, config), []
+    if config.protocol == "random_dialogues":
+        groups = turns.dialogue
+        return _draw_groups(groups, labels, label_set, _shares(config), config, "dialogue"), []
+    if config.protocol == "leave_one_session_out":
+        return _leave_session(turns, labels, label_set, config)
+    if config.protocol == "leave_one_speaker_out":
+        return _leave_speaker(turns, config)
+    if config.protocol == "official":
+        return _official(turns, labels, label_set, config)
+    return _script_disjoint(turns, labels, label_set, config)
+
+
+def _shares(config: ViewConfig) -> dict[int, float]:
+    val = config.val
+    if config.val_from_train is not None:
+        val = config.val_from_train * (1 - config.test)
+    return {TEST: config.test, VAL: val}
+
+
+def _random(labels: np.ndarray, label_set: LabelSet, config: ViewConfig) -> np.ndarray:
+    from sklearn.model_selection import train_test_split  # takes a second to import
+
+    everything = np.arange(len(labels))
+    # The size of validation as a count: val / (1 - test) of the rest is the same but for rounding.
+    val = config.val_from_train or round(config.val * len(labels))
+    try:
+        rest, test = train_test_split(
+            everything, test_size=config.test, stratify=labels, random_state=config.seed
+        )
+        train, val_rows = train_test_split(
+            rest, test_size=val, stratify=labels[rest], random_state=config.seed
+        )
+    except ValueError as error:
+        counts = np.bincount(labels, minlength=len(label_set.classes))
+        listed = ", ".join(f"{n} {c}" for c, n in zip(label_set.classes, counts, strict=True))
+        raise ViewError(
+            f"protocol random cannot stratify these {len(labels)} turns ({listed}) into test "
+            f"{config.test} and validation {config.val_from_train or config.val}: {error} "
+            "Give it more turns, larger shares, or a label set without the rare class"
+        ) from None
+    parts = np.empty(len(labels), np.int8)
+    parts[train], parts[val_rows], parts[test] = TRAIN, VAL, TEST
+    return parts
+
+
+def _leave_session(
+    turns: Turns, labels: np.ndarray, label_set: LabelSet, config: ViewConfig
+) -> tuple[np.ndarray, list[str]]:
+    fold, sessions = _fold(turns, config)
+    parts = np.where(turns.session == fold, TEST, TRAIN).astype(np.int8)
+    rest = parts == TRAIN
+    if config.val_from_train is not None:
+        share = {VAL: config.val_from_train}
+        parts[rest] = _draw_groups(
+            turns.dialogue[rest], labels[rest], label_set, share, config, "dialogue"
+        )
+        return parts, []
+    if len(sessions) < 3:
+        raise ViewError(
+            f"leave_one_session_out needs three sessions (to test, validate and train), here are "
+            f"{', '.join(sessions)}; set val_from_train to draw validation from the training turns"
+        )
+    following = sessions[(sessions.index(fold) + 1) % len(sessions)]
+    parts[turns.session == following] = VAL
+    return parts, [f"validation is session {following}"]
+
+
+def _leave_speaker(turns: Turns, config: ViewConfig) -> tuple[np.ndarray, list[str]]:
+    fold, speakers = _fold(turns, config)
+    if len(speakers) < 3:
+        raise ViewError(
+            "leave_one_speaker_out needs three speakers (to test, validate and train), here are "
+            f"{', '.join(speakers)}; use another protocol"
+        )
+    sessions = set(turns.session[turns.speaker == fold])
+    beside = set(turns.speaker[np.isin(turns.session, list(sessions))])
+    circle = sorted(beside) if len(beside) > 1 else speakers
+    other = circle[(circle.index(fold) + 1) % len(circle)]
+    parts = np.full(len(turns.ids), TRAIN, np.int8)
+    parts[turns.speaker == fold] = TEST
+    parts[turns.speaker == other] = VAL
+    return parts, [f"validation is speaker {other}"]
+
+
+def _fold(turns: Turns, config: ViewConfig) -> tuple[str, list[str]]:
+    known = folds_of(turns, config.protocol)
+    if config.fold not in known:
+        given = "needs a fold" if config.fold is None else f"has no fold {config.fold!r}"
+        raise ViewError(f"{config.protocol} {given}; the folds are: {', '.join(known) or '(none)'}")
+    return config.fold, known
+
+
+def _official(
+    turns: Turns, labels: np.ndarray, label_set: LabelSet, config: ViewConfig
+) -> tuple[np.ndarray, list[str]]:
+    named = {"train": TRAIN, "val": VAL, "test": TEST, None: NOWHERE, "": NOWHERE}
+    unknown = sorted({str(value) for value in turns.split if value not in named})
+    if unknown:
+        raise ViewError(f"unknown official split {', '.join(unknown)}; known: train, val, test")
+    parts = np.array([named[value] for value in turns.split], np.int8)
+    for part in (TRAIN, TEST):
+        if not (parts == part).any():
+            raise ViewError(
+                f"the corpus has no official split: no turn of the label set is marked "
+                f"{PARTS[part]!r}; map its split column in the corpus' configuration, or use "
+                "another protocol"
+            )
+    if (parts == VAL).any():
+        return parts, []
+    rest = parts == TRAIN
+    share = config.val_from_train or config.val * np.count_nonzero(parts >= 0) / rest.sum()
+    if share >= 1:
+        raise ViewError(f"val {config.val} of all turns is more than the official training part")
+    parts[rest] = _draw_groups(
+        turns.dialogue[rest], labels[rest], label_set, {VAL: share}, config, "dialogue"
+    )
+    return parts, ["the corpus has no validation part: drawn from its training part"]
+
+
+def _script_disjoint(
+    turns: Turns, labels: np.ndarray, label_set: LabelSet, config: ViewConfig
+) -> tuple[np.ndarray, list[str]]:
+    # A turn without script and text shares nothing: it is a group of its own.
+    own = np.where(turns.text == "", "id:" + turns.ids, "text:" + turns.text)
+    groups = np.where(turns.script == "", own, "script:" + turns.script)
+    shares = _shares(config)
+    parts = _draw_groups(groups, labels, label_set, shares, config, "script or text")
+    spoken = np.flatnonzero(turns.text != "")
+    _, text = np.unique(turns.text[spoken].astype(str), return_inverse=True)
+    counts = np.zeros((text.max(initial=-1) + 1, len(PARTS)), np.int64)
+    np.add.at(counts, (text, parts[spoken]), 1)
+    gone = spoken[counts.argmax(axis=1)[text] != parts[spoken]]
+    kept = ", ".join(f"{np.sum(parts[gone] == i)} {name}" for i, name in enumerate(PARTS))
+    parts[gone] = NOWHERE
+    return parts, [f"turns left out because their text stands on another side: {kept}"]
+
+
+def _draw_groups(
+    groups: np.ndarray,
+    labels: np.ndarray,
+    label_set: LabelSet,
+    shares: dict[int, float],
+    config: ViewConfig,
+    what: str,
+) -> np.ndarray:
+    """Deal whole groups to the parts of `shares` (the rest is TRAIN), every class to each part.
+
+    Many orders of the groups are drawn from the seed; in each, the parts are consecutive runs that
+    end nearest to their share. The order whose class counts come nearest to the wanted ones
+    (chi-squared) wins. `RandomState` is used because its stream is frozen for ever.
+    """
+    names, of_turn = np.unique(groups.astype(str), return_inverse=True)
+    classes = len(label_set.classes)
+    table = np.zeros((len(names), classes), np.int64)
+    np.add.at(table, (of_turn, labels), 1)
+    scattered = {c: int((table[:, i] > 0).sum()) for i, c in enumerate(label_set.classes)}
+    few = [f"{c} in {n}" for c, n in scattered.items() if n <= len(shares)]
+    if few:
+        raise ViewError(
+            f"{config.protocol} wants every class in each of {len(shares) + 1} parts, but these "
+            f"occur in too few {what} groups: {', '.join(few)}; use a label set without them"
+        )
+    draws = int(np.clip(_DRAW_CELLS // table.size, 8, _DRAWS))
+    keys = np.random.RandomState(config.seed).random_sample((draws, len(names)))
+    order = keys.argsort(axis=1, kind="stable")
+    filled = table[order].cumsum(axis=1)  # [draws, groups, classes]
+    size = filled.sum(axis=2)
+    wanted = np.cumsum(list(shares.values()))
+    ends = [abs(size - share * len(labels)).argmin(axis=1) for share in wanted]
+    ends.append(np.full(draws, len(names) - 1))
+    reached = np.stack([filled[np.arange(draws), end] for end in ends], axis=1)
+    got = np.diff(reached, axis=1, prepend=0)  # [draws, parts, classes]
+    ideal = np.array([*shares.values(), 1 - wanted[-1]])[:, None] * table.sum(axis=0)
+    cost = ((got - ideal) ** 2 / ideal).sum(axis=(1, 2)) + 1e9 * (got == 0).sum(axis=(1, 2))
+    best = int(cost.argmin())
+    lacking = [c for i, c in enumerate(label_set.classes) if (got[best, :, i] == 0).any()]
+    if lacking:
+        raise ViewError(
+            f"{config.protocol}: in {draws} draws of whole {what} groups with seed {config.seed} "
+            f"some part always lacked {', '.join(lacking)}; use another seed, larger shares, or a "
+            "label set without the rare classes"
+        )
+    place = np.empty(len(names), np.int64)
+    place[order[best]] = np.arange(len(names))
+    run = np.searchsorted([end[best] for end in ends], place)
+    return np.array([*shares, TRAIN], np.int8)[run][of_turn]

@@ -1,0 +1,142 @@
+"""Rows seen as turns: the facts by which views are drawn, one entry an utterance.
+
+A dataset has a row for each sample, so several for one utterance (its variants). Everything that
+decides on which side an utterance stands is a fact of the utterance; here the rows are folded into
+utterances once, and rows that contradict each other are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shards.errors import UserError
+from shards.store.schema import CLEAN, Utterance
+
+_SHARED = ("label", "speaker", "session", "dialogue", "split")  # the same for all variants
+COLUMNS = ("utterance", "variant", *_SHARED, "text", "turn")
+
+_TAG = re.compile(r"\[[^\]]*\]")
+_WORD = re.compile(r"\w+")
+_SCRIPT = re.compile(r"script\d+(?:_\d+)?")
+
+
+class ViewError(UserError):
+    """A view that cannot be made of these rows, or that would leak between its parts."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Facts of `n` utterances, sorted by id, and how `rows` belong to them.
+
+    `of_row` int64 [rows]: the utterance of each row. `clean` int64 [n]: its clean row.
+    `is_clean` bool [rows]. The rest are object arrays [n]: `text` is normalised (see
+    `normalise_text`), empty where there is none; `script` is empty for what follows no script.
+    """
+
+    ids: np.ndarray
+    of_row: np.ndarray
+    clean: np.ndarray
+    is_clean: np.ndarray
+    label: np.ndarray
+    speaker: np.ndarray
+    session: np.ndarray
+    dialogue: np.ndarray
+    split: np.ndarray
+    text: np.ndarray
+    script: np.ndarray
+    turn: np.ndarray
+
+
+def turns_of(source: Mapping[str, Any] | Sequence[Utterance]) -> Turns:
+    """Fold index columns (see `COLUMNS`; `text`, `split`, `turn` may lack) or utterances.
+
+    Columns are sequences of equal length, or pyarrow columns. Utterances count as clean rows.
+
+    Raises:
+        ViewError: a column is missing, a sample occurs twice, an utterance has no clean sample, or
+            the samples of an utterance disagree about label, speaker, session, dialogue or split.
+    """
+    columns = _columns(source)
+    utterance, variant = columns["utterance"], columns["variant"]
+    ids = np.array(sorted(set(utterance)), dtype=object)
+    number = {name: index for index, name in enumerate(ids)}
+    of_row = np.fromiter((number[name] for name in utterance), np.int64, len(utterance))
+    is_clean = variant == CLEAN
+
+    if len(set(zip(utterance, variant, strict=True))) != len(utterance):
+        seen: set[tuple[str, str]] = set()
+        for pair in zip(utterance, variant, strict=True):
+            if pair in seen:
+                raise ViewError(f"sample {pair[0]} ({pair[1]}) stands twice in the index; rebuild")
+            seen.add(pair)
+    clean = np.full(len(ids), -1, np.int64)
+    clean[of_row[is_clean]] = np.flatnonzero(is_clean)
+    if (clean < 0).any():
+        raise ViewError(
+            f"utterance {ids[clean.argmin()]} has no {CLEAN} sample, and only those may be "
+            "evaluated; rebuild the shards"
+        )
+    for name in _SHARED:
+        differs = columns[name] != columns[name][clean[of_row]]
+        if differs.any():
+            row = int(differs.argmax())
+            raise ViewError(
+                f"the samples of utterance {utterance[row]} disagree: {name} is "
+                f"{columns[name][row]!r} in variant {variant[row]!r} and "
+                f"{columns[name][clean[of_row[row]]]!r} in {CLEAN!r}; an utterance and its copies "
+                "must stand on one side, so rebuild the shards"
+            )
+    facts = {name: columns[name][clean] for name in (*_SHARED, "turn")}
+    text = _objects([normalise_text(value) for value in columns["text"][clean]])
+    script = _objects([script_of(dialogue) for dialogue in facts["dialogue"]])
+    return Turns(ids, of_row, clean, is_clean, text=text, script=script, **facts)
+
+
+def normalise_text(text: str | None) -> str:
+    """What makes two transcripts "the same": words without tags, case, and punctuation."""
+    return " ".join(_WORD.findall(_TAG.sub(" ", text).casefold())) if text else ""
+
+
+def script_of(dialogue: str) -> str:
+    """The script that a dialogue follows, from its name; "" for none.
+
+    IEMOCAP's five sessions play the same scripts: `Ses01F_script01_1`, `Ses05M_script01_1b` and
+    `Ses02M_script01_1` are all `script01_1`.
+    """
+    found = _SCRIPT.search(dialogue)
+    return found.group() if found else ""
+
+
+def _columns(source: Mapping[str, Any] | Sequence[Utterance]) -> dict[str, np.ndarray]:
+    given: Mapping[str, Any]
+    if isinstance(source, Mapping):
+        given = source
+    else:
+        given = {name: [getattr(item, name) for item in source] for name in COLUMNS[2:]}
+        given |= {"utterance": [item.id for item in source], "variant": [CLEAN] * len(source)}
+    missing = [name for name in COLUMNS if name not in given and name not in _OPTIONAL]
+    if missing:
+        raise ViewError(f"the index lacks the columns {', '.join(missing)}; rebuild the shards")
+    rows = len(given["utterance"])
+    columns = {}
+    for name in COLUMNS:
+        values = given.get(name, [None] * rows)
+        values = values.to_pylist() if hasattr(values, "to_pylist") else list(values)
+        if len(values) != rows:
+            raise ViewError(f"column {name} has {len(values)} rows, utterance has {rows}")
+        columns[name] = _objects(values)
+    return columns
+
+
+_OPTIONAL = ("text", "split", "turn")
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array

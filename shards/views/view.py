@@ -1,0 +1,237 @@
+"""Views: protocols as filters over the rows of a dataset; shards are never rewritten for one.
+
+A view names the rows of its three parts. Validation and test hold clean rows only; training holds
+every variant of its utterances. Rows outside the label set are in no part; where a view keeps
+dialogues whole they can still be had as context (`View.dialogues`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from shards.corpora.labels import LabelSet, label_set
+from shards.store.schema import Utterance
+from shards.views.leakage import Overlap, check_rows, overlap_of
+from shards.views.protocols import PARTS, VAL, ViewConfig, assign, folds_of
+from shards.views.turns import COLUMNS, Turns, ViewError, turns_of
+
+__all__ = ["COLUMNS", "View", "ViewConfig", "ViewError", "check", "folds", "make_view"]
+
+Source = Mapping[str, Any] | Sequence[Utterance]
+
+
+@dataclass(frozen=True)
+class View:
+    """The rows of one experiment.
+
+    `train` (all variants), `val` and `test` (clean only) are int64 row numbers, ascending.
+    `labels` is int64 [rows], the class of every row, -1 outside the label set. `overlap` is
+    `leakage.overlap_of`'s report, fit for JSON. `digest` identifies the ids of each part: two views
+    with one digest are evaluated on the same turns. `name` tells protocol, shares, fold and seed.
+    """
+
+    config: ViewConfig
+    name: str
+    label_set: LabelSet
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray
+    overlap: Overlap
+    notes: tuple[str, ...]
+    digest: str
+    _dialogue_rows: Mapping[str, np.ndarray] = field(repr=False)
+    _dialogue_parts: Mapping[str, frozenset[str]] = field(repr=False)
+
+    def rows(self, part: str) -> np.ndarray:
+        """The rows of part "train", "val" or "test"."""
+        return {"train": self.train, "val": self.val, "test": self.test}[part]
+
+    @property
+    def keeps_dialogues(self) -> bool:
+        """Whether every dialogue stands on one side."""
+        return all(len(parts) < 2 for parts in self._dialogue_parts.values())
+
+    def part_of(self, dialogue: str) -> str | None:
+        """The part in which a dialogue stands; None for one that has no turn in the view.
+
+        Raises:
+            ViewError: the view splits this dialogue, or there is none of that name.
+        """
+        if dialogue not in self._dialogue_parts:
+            raise ViewError(f"there is no dialogue {dialogue!r} in this dataset")
+        parts = self._dialogue_parts[dialogue]
+        if len(parts) > 1:
+            raise self._split(dialogue)
+        return next(iter(parts), None)
+
+    def dialogues(self, part: str) -> list[np.ndarray]:
+        """The dialogues of a part, whole: the clean rows of each (int64) in the order of turns.
+
+        Rows that are not in `rows(part)` (outside the label set, or without a majority) are there
+        as context: they have no loss and no metric.
+
+        Raises:
+            ViewError: the view splits a dialogue. A context model would then see the training
+                turns around a test turn, and those give its label away.
+        """
+        for dialogue, parts in self._dialogue_parts.items():
+            if len(parts) > 1:
+                raise self._split(dialogue)
+        chosen = [d for d, parts in self._dialogue_parts.items() if part in parts]
+        return [self._dialogue_rows[dialogue] for dialogue in chosen]
+
+    def describe(self) -> str:
+        """The view in words: turns of each class in each part, what the parts share, notes."""
+        width = max(9, *(len(name) + 2 for name in self.label_set.classes))
+        heads = [*self.label_set.classes, "turns", "rows"]
+        lines = [self.name, "       " + "".join(head.rjust(width) for head in heads)]
+        for part in PARTS:
+            rows = self.rows(part)
+            clean = rows[self._clean[rows]]
+            counts = np.bincount(self.labels[clean], minlength=len(self.label_set.classes))
+            cells = [*counts, len(clean), len(rows)]
+            lines.append(part.ljust(7) + "".join(f"{cell:,}".rjust(width) for cell in cells))
+        for pair, facts in self.overlap.items():
+            first, second = pair.split("-")
+            shares = ", ".join(f"{fact} {100 * f['share']:.1f} %" for fact, f in facts.items())
+            lines.append(f"turns of {second} that share with {first}: {shares}")
+        return "\n".join([*lines, *self.notes])
+
+    @property
+    def _clean(self) -> np.ndarray:
+        mask = np.zeros(len(self.labels), bool)
+        for rows in self._dialogue_rows.values():
+            mask[rows] = True
+        return mask
+
+    def _split(self, dialogue: str) -> ViewError:
+        parts = " and ".join(part for part in PARTS if part in self._dialogue_parts[dialogue])
+        return ViewError(
+            f"view {self.name!r} puts dialogue {dialogue} into {parts}; a context model needs "
+            "whole dialogues: use random_dialogues or leave_one_session_out"
+        )
+
+
+def make_view(columns: Source, config: ViewConfig) -> View:
+    """Draw the parts of `config`'s protocol over index columns (`COLUMNS`) or utterances.
+
+    The same turns give the same view, whatever the order of rows and whether they come from the
+    index or from a reader. `text`, `split` and `turn` columns may be missing.
+
+    Raises:
+        ViewError: rows contradict each other; the protocol cannot be carried out; a class has no
+            training turn; or the parts would share what the protocol keeps apart.
+    """
+    turns, chosen = turns_of(columns), label_set(config.labels)
+    classes = {code: chosen.class_of(code) for code in set(turns.label)}
+    by_turn = np.array([classes[code] for code in turns.label], np.int64)
+    inside = np.flatnonzero(by_turn >= 0)
+    if not len(inside):
+        raise ViewError(f"no turn has a label of the set {chosen.name!r}; check corpus and labels")
+
+    parts = np.full(len(turns.ids), -1, np.int8)
+    parts[inside], notes = assign(_subset(turns, inside), by_turn[inside], chosen, config)
+    _check_classes(parts, by_turn, chosen, config)
+
+    row_parts = np.where(turns.is_clean | (parts[turns.of_row] == 0), parts[turns.of_row], -1)
+    rows = {name: np.flatnonzero(row_parts == index) for index, name in enumerate(PARTS)}
+    members = {name: np.flatnonzero(parts == index) for index, name in enumerate(PARTS)}
+    labels = by_turn[turns.of_row]
+    check_rows(turns, labels, rows, config)
+    dialogue_rows, dialogue_parts = _dialogues(turns, parts)
+    return View(
+        config,
+        _name(config),
+        chosen,
+        **rows,
+        labels=labels,
+        overlap=overlap_of(turns, members),
+        notes=tuple(notes),
+        digest=_digest(turns, rows),
+        _dialogue_rows=dialogue_rows,
+        _dialogue_parts=dialogue_parts,
+    )
+
+
+def check(view: View, columns: Source) -> None:
+    """Refuse a view whose parts leak into one another on these rows; `make_view` has done it.
+
+    Raises:
+        ViewError: see `leakage.check_rows`.
+    """
+    check_rows(turns_of(columns), view.labels, {p: view.rows(p) for p in PARTS}, view.config)
+
+
+def folds(columns: Source, config: ViewConfig) -> list[str]:
+    """The values of `fold` that `config`'s protocol has: sessions, speakers, or none at all.
+
+    Only those with turns of the label set count.
+    """
+    turns, chosen = turns_of(columns), label_set(config.labels)
+    inside = [i for i, code in enumerate(turns.label) if chosen.class_of(code) >= 0]
+    return folds_of(_subset(turns, np.array(inside, np.int64)), config.protocol)
+
+
+def _subset(turns: Turns, chosen: np.ndarray) -> Turns:
+    per_row = ("of_row", "is_clean")  # not needed to assign parts
+    facts = [f.name for f in fields(turns) if f.name not in per_row]
+    return replace(turns, **{name: getattr(turns, name)[chosen] for name in facts})
+
+
+def _check_classes(
+    parts: np.ndarray, labels: np.ndarray, chosen: LabelSet, config: ViewConfig
+) -> None:
+    counts = np.bincount(labels[parts == 0], minlength=len(chosen.classes))
+    empty = [name for name, count in zip(chosen.classes, counts, strict=True) if not count]
+    if empty:
+        raise ViewError(
+            f"class {', '.join(empty)} of the set {chosen.name!r} has no training turn under "
+            f"{_name(config)}; use a label set without it, or another protocol or fold"
+        )
+    for index in range(VAL, len(PARTS)):
+        if not (parts == index).any():
+            raise ViewError(
+                f"the {PARTS[index]} part of {_name(config)} is empty; use larger shares"
+            )
+
+
+def _dialogues(
+    turns: Turns, parts: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, frozenset[str]]]:
+    names, of_turn = np.unique(turns.dialogue.astype(str), return_inverse=True)
+    place = np.array([0 if turn is None else turn for turn in turns.turn], np.int64)
+    order = np.lexsort((place, of_turn))  # ties (no turn numbers) stay in the order of ids
+    starts = np.searchsorted(of_turn[order], np.arange(1, len(names)))
+    rows = np.split(turns.clean[order], starts)
+    found = np.zeros((len(names), len(PARTS) + 1), bool)
+    found[of_turn, parts] = True  # the last column takes the -1
+    sides = [frozenset(p for p, here in zip(PARTS, flags, strict=False) if here) for flags in found]
+    keys = names.tolist()
+    return dict(zip(keys, rows, strict=True)), dict(zip(keys, sides, strict=True))
+
+
+def _name(config: ViewConfig) -> str:
+    val = config.val if config.val_from_train is None else config.val_from_train
+    val_text = f"{100 * val:g} %" + (" of training" if config.val_from_train is not None else "")
+    if config.fold is not None:
+        drawn = f", validation {val_text}, seed {config.seed}" if config.val_from_train else ""
+        return f"{config.protocol} {config.fold}{drawn}"
+    if config.protocol == "official":
+        return "official"
+    test_text = f"{100 * config.test:g} %"
+    return f"{config.protocol}, test {test_text}, validation {val_text}, seed {config.seed}"
+
+
+def _digest(turns: Turns, rows: dict[str, np.ndarray]) -> str:
+    """SHA-256 over the sorted utterance ids of each part (hex)."""
+    total = hashlib.sha256()
+    for part in PARTS:
+        ids = turns.ids[np.unique(turns.of_row[rows[part]])]
+        total.update("\n".join([f"[{part}]", *ids, ""]).encode())
+    return total.hexdigest()

@@ -1,0 +1,106 @@
+"""Folds: which there are, what is left to do, and how they are put together."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from emo.config import ExperimentConfig
+from emo.evaluation.crossval import (
+    RESULT,
+    CrossvalError,
+    aggregate,
+    crossval,
+    fold_settings,
+    run_stoppable,
+)
+from emo.evaluation.evaluate import read_predictions
+from emo.runs.folder import load_config
+from shards.configfile import dump, parse
+
+
+def config_of(run, **view) -> ExperimentConfig:
+    raw = load_config(run).model_dump(mode="json")
+    raw["data"]["view"] |= view
+    return parse(ExperimentConfig, raw, "the test")
+
+
+def test_the_folds_of_a_protocol_and_of_seeds(trained_runs):
+    sessions = config_of(trained_runs["text"], protocol="leave_one_session_out")
+    assert fold_settings(sessions, None) == {
+        "0": ['data.view.fold="0"'],
+        "1": ['data.view.fold="1"'],
+    }
+    speakers = config_of(trained_runs["text"], protocol="leave_one_speaker_out")
+    assert list(fold_settings(speakers, None)) == ["s0", "s1", "s2", "s3"]
+    assert fold_settings(config_of(trained_runs["text"]), 2) == {
+        "seed1": ["data.view.seed=1", "train.seed=1"],
+        "seed2": ["data.view.seed=2", "train.seed=2"],
+    }
+    with pytest.raises(CrossvalError, match="has no folds: use --seeds"):
+        fold_settings(config_of(trained_runs["text"]), None)
+
+
+def test_aggregate_is_mean_deviation_and_pool(trained_runs):
+    runs = [trained_runs["text"], trained_runs["audio"]]
+    found = aggregate(runs)
+    scores = [json.loads((run / "metrics.json").read_text())["parts"]["test"] for run in runs]
+    was = [one["wa"] for one in scores]
+    assert found["mean"]["wa"] == pytest.approx(np.mean(was))
+    assert found["sd"]["wa"] == pytest.approx(np.std(was, ddof=1))
+    assert found["pooled"]["n"] == sum(len(read_predictions(run, "test")) for run in runs)
+    assert found["pooled"]["wa"] == pytest.approx(
+        np.average(was, weights=[one["n"] for one in scores])
+    )
+
+
+def test_finished_folds_are_not_trained_again(trained_runs, tmp_path, capsys):
+    """With every fold there, nothing is launched; the result appears."""
+    config = config_of(trained_runs["text"], protocol="leave_one_session_out")
+    path = tmp_path / "experiment.yaml"
+    path.write_text(dump(config))
+    for fold in ("0", "1"):
+        shutil.copytree(trained_runs["text"], tmp_path / "all" / f"fold-{fold}")
+    assert crossval(path, [f"run={tmp_path / 'all'}"], strategy="cpu", seeds=None, only=None) == 0
+    assert capsys.readouterr().out.count("trained already") == 2
+    assert json.loads((tmp_path / "all" / RESULT).read_text())["sd"]["wa"] == 0
+    with pytest.raises(CrossvalError, match="folds 0 to 1"):
+        crossval(path, [f"run={tmp_path / 'all'}"], strategy="cpu", seeds=None, only=7)
+
+
+def test_a_sigterm_is_handed_to_the_fold_that_trains(tmp_path):
+    """SLURM's warning comes to `emo crossval`; launch/train.sh must hear it to save."""
+    script = "trap 'exit 75' TERM; touch began; while :; do sleep 0.05; done"
+
+    def stop():
+        while not (tmp_path / "began").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    assert run_stoppable(["bash", "-c", f"cd {tmp_path}; {script}"]) == 75
+
+
+def test_folds_cut_short_go_on_and_end_as_if_they_had_not_been(trained_runs, tmp_path, monkeypatch):
+    """Real launches, one process each: out of time in the first fold, then both to their end."""
+    monkeypatch.setenv("EMO_PROCESSES", "1")
+    path = tmp_path / "experiment.yaml"
+    path.write_text(dump(config_of(trained_runs["text"])))
+
+    def run(name: str, *more: str) -> int:
+        overrides = [f"run={tmp_path / name}", *more]
+        return crossval(path, overrides, strategy="cpu", seeds=2, only=None)
+
+    assert run("cut", "train.max_minutes=0.0001") == 75
+    assert not (tmp_path / "cut" / RESULT).exists()
+    assert run("cut") == 0
+    assert run("whole") == 0
+    cut, whole = (json.loads((tmp_path / name / RESULT).read_text()) for name in ("cut", "whole"))
+    assert list(cut["folds"]) == ["fold-seed1", "fold-seed2"]
+    assert cut["pooled"] == whole["pooled"]
+    assert cut["pooled"]["n"] == sum(fold["n"] for fold in cut["folds"].values())

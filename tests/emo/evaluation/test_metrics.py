@@ -1,0 +1,178 @@
+"""Metrics against scikit-learn and scipy; intervals and standard errors against known answers."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import jensenshannon
+from sklearn import metrics as reference
+
+from emo.evaluation.metrics import (
+    bootstrap,
+    confusion,
+    evaluate,
+    expected_calibration_error,
+    jensen_shannon,
+    paired_difference,
+)
+
+CLASSES = ("anger", "frustration", "happiness", "neutral", "sadness")
+
+
+def drawn(rows, accuracy=0.6, seed=0):
+    """Labels and probabilities of a predictor that is right with this probability."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(5, size=rows, p=[0.1, 0.3, 0.2, 0.25, 0.15])
+    probabilities = rng.dirichlet(np.ones(5), size=rows)
+    favourite = np.where(rng.random(rows) < accuracy, labels, rng.integers(0, 5, rows))
+    probabilities[np.arange(rows), favourite] += 1
+    return labels, probabilities / probabilities.sum(1, keepdims=True)
+
+
+def test_everything_equals_scikit_learn():
+    labels, probabilities = drawn(500)
+    predicted = probabilities.argmax(1)
+    result = evaluate(labels, probabilities, CLASSES)
+    assert result["n"] == 500
+    assert result["labels"] == list(CLASSES)
+    assert result["wa"] == pytest.approx(reference.accuracy_score(labels, predicted))
+    assert result["ua"] == pytest.approx(reference.balanced_accuracy_score(labels, predicted))
+    assert result["weighted_f1"] == pytest.approx(
+        reference.f1_score(labels, predicted, average="weighted")
+    )
+    np.testing.assert_array_equal(
+        result["confusion"], reference.confusion_matrix(labels, predicted)
+    )
+    columns = reference.precision_recall_fscore_support(labels, predicted)
+    for index, name in enumerate(CLASSES):
+        row = result["classes"][name]
+        got = (row["precision"], row["recall"], row["f1"], row["support"])
+        assert got == pytest.approx([column[index] for column in columns])
+    json.dumps(result)
+
+
+def test_absent_and_never_predicted_classes():
+    labels, predicted = np.array([0, 0, 1, 3]), np.array([0, 1, 1, 1])
+    result = evaluate(labels, np.eye(5)[predicted], CLASSES)
+    assert result["ua"] == pytest.approx((0.5 + 1 + 0) / 3)  # the classes that occur
+    assert result["weighted_f1"] == pytest.approx(
+        reference.f1_score(labels, predicted, average="weighted", zero_division=0)
+    )
+    assert result["classes"]["sadness"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "message"),
+    [
+        ([], np.zeros((0, 5)), "nothing"),
+        ([0, 5], np.full((2, 5), 0.2), "labels must lie"),
+        ([0, -1], np.full((2, 5), 0.2), "labels must lie"),
+        ([0], np.full((1, 4), 0.25), "wanted"),
+        ([0], np.full((1, 5), np.nan), "finite"),
+    ],
+)
+def test_what_cannot_be_evaluated(labels, probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(labels, probabilities, CLASSES)
+
+
+def test_row_bootstrap_equals_resampling_rows_one_by_one():
+    labels, probabilities = drawn(300)
+    predicted = probabilities.argmax(1)
+    rng = np.random.default_rng(1)
+    slow = {"wa": [], "ua": [], "weighted_f1": []}
+    for _ in range(600):
+        rows = rng.integers(0, 300, 300)
+        result = evaluate(labels[rows], probabilities[rows], CLASSES)
+        for name, values in slow.items():
+            values.append(result[name])
+    for name, (low, high) in bootstrap(labels, predicted, 5).items():
+        expected = np.quantile(slow[name], (0.025, 0.975))
+        assert (low, high) == pytest.approx(expected, abs=0.012)
+
+
+def test_ten_thousand_resamples_take_less_than_a_second_and_repeat():
+    labels, probabilities = drawn(1000)
+    predicted, groups = probabilities.argmax(1), np.arange(1000) // 7
+    start = time.perf_counter()
+    by_row = bootstrap(labels, predicted, 5, seed=4)
+    by_group = bootstrap(labels, predicted, 5, groups=groups, seed=4)
+    assert time.perf_counter() - start < 2
+    assert by_row == bootstrap(labels, predicted, 5, seed=4)
+    assert by_row != bootstrap(labels, predicted, 5, seed=5)
+    for name, (low, high) in by_group.items():
+        assert 0 < high - low < 0.15
+        assert low < by_row[name][1]
+
+
+def test_bootstrap_by_groups_is_wider_where_groups_fail_together():
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random(60) < 0.5, 10)
+    labels = np.zeros(600, int)
+    predicted = np.where(right, 0, 1)
+    groups = np.repeat([f"dialogue-{index}" for index in range(60)], 10)
+    low, high = bootstrap(labels, predicted, 2)["wa"]
+    low_g, high_g = bootstrap(labels, predicted, 2, groups=groups)["wa"]
+    assert (high_g - low_g) / (high - low) == pytest.approx(10**0.5, rel=0.15)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    covered = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        predicted = (rng.random(400) >= 0.7).astype(int)  # class 0 is right, with chance 0.7
+        low, high = bootstrap(np.zeros(400, int), predicted, 2, resamples=1000, seed=seed)["wa"]
+        covered += low <= 0.7 <= high
+    assert 0.90 <= covered / 200 <= 0.99
+
+
+def test_paired_difference_by_hand():
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    a, b = np.array([0, 0, 0, 1, 1, 0]), np.array([0, 1, 1, 1, 1, 0])
+    delta = np.array([0, 1, 1, 0, 0, 0])
+    result = paired_difference(labels, a, b)
+    assert result["difference"] == pytest.approx(2 / 6)
+    assert result["se"] == pytest.approx(delta.std(ddof=1) / 6**0.5)
+    low, high = result["interval"]
+    assert (low + high) / 2 == pytest.approx(2 / 6)
+    assert paired_difference(labels, a, a) == {"difference": 0, "se": 0, "interval": (0, 0)}
+
+
+def test_paired_standard_error_by_groups_counts_copies_once():
+    labels, probabilities = drawn(80, 0.7)
+    _, other = drawn(80, 0.4)
+    a, b = probabilities.argmax(1), other.argmax(1)
+    once = paired_difference(labels, a, b)
+    copies = [np.repeat(x, 5) for x in (labels, a, b)]
+    grouped = paired_difference(*copies, groups=np.repeat(np.arange(80), 5))
+    assert grouped["se"] == pytest.approx(once["se"])
+    assert paired_difference(*copies)["se"] == pytest.approx(once["se"] / 5**0.5, rel=0.02)
+
+
+def test_calibration_error():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(4), size=40_000)
+    sampled = (rng.random((40_000, 1)) > probabilities.cumsum(1)).sum(1).clip(max=3)
+    assert expected_calibration_error(sampled, probabilities) < 0.01
+    sure = np.tile([0.9, 0.1], (100, 1))
+    half_right = np.arange(100) % 2
+    assert expected_calibration_error(half_right, sure) == pytest.approx(0.4)
+    # A bin's own mean counts, not the mean over all: over- and underconfidence do not cancel.
+    mixed = np.concatenate([np.tile([0.95, 0.05], (100, 1)), np.tile([0.55, 0.45], (100, 1))])
+    labels = np.concatenate([half_right, np.zeros(100, int)])
+    assert expected_calibration_error(labels, mixed) == pytest.approx(0.45)
+
+
+def test_jensen_shannon_is_scipys_squared():
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(5), size=20), rng.dirichlet(np.ones(5), size=20)
+    p[0] = [1, 0, 0, 0, 0]
+    expected = [jensenshannon(a, b, base=2) ** 2 for a, b in zip(p, q, strict=True)]
+    np.testing.assert_allclose(jensen_shannon(p, q), expected, atol=1e-12)
+    np.testing.assert_allclose(jensen_shannon(np.eye(5), np.eye(5)[::-1])[[0, 2]], [1, 0])
+    assert np.isnan(jensen_shannon(np.zeros((1, 5)), q[:1])).all()
+
+
+def test_confusion_keeps_classes_that_do_not_occur():
+    assert confusion([1, 1], [0, 1], 3).tolist() == [[0, 0, 0], [1, 1, 0], [0, 0, 0]]
