@@ -31,10 +31,11 @@ import webdataset
 from rich.console import Console
 from rich.table import Table
 
+from emo.data.config import DataConfig
 from emo.data.loader import Loader
 from emo.data.normalise import Statistics
 from emo.data.plan import Plan, PlanConfig
-from emo.data.samples import DataConfig, Samples, TrainingSteps
+from emo.data.samples import Samples, TrainingSteps
 from shards.allocator import keep_freed_memory
 from shards.build import claim
 from shards.build.merge import merge

@@ -45,7 +45,8 @@ import emo.training.train
 from emo.config import ExperimentConfig
 from emo.data.samples import TrainingSteps
 from emo.distributed.runtime import Runtime
-from emo.evaluation.evaluate import predict_part, scores
+from emo.evaluation.outputs import predict_part
+from emo.evaluation.report import scores
 from emo.runs import checkpoint
 from emo.runs.checkpoint import Progress
 from emo.runs.experiment import Experiment

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from emo.data.samples import DataConfig
-from emo.distributed.runtime import RuntimeConfig
+from emo.data.config import DataConfig
+from emo.distributed.config import RuntimeConfig
 from emo.models.config import ModelConfig, SpeechEncoderConfig
 from emo.training.optim import OptimConfig
 from shards.configfile import Config

@@ -23,21 +23,12 @@ import torch.distributed as dist
 from accelerate import Accelerator
 
 from emo.distributed import compilation, launcher
-from emo.distributed.strategies import (
-    ZERO,
-    RuntimeConfig,
-    RuntimeMismatch,
-    check_device,
-    differences,
-    input_dtype,
-    make_accelerator,
-)
+from emo.distributed.config import ZERO, RuntimeConfig, RuntimeMismatch
+from emo.distributed.strategies import check_device, differences, input_dtype, make_accelerator
 from emo.training.optim import OptimConfig, build_optimizer, parameter_groups
 from shards.errors import UserError
 
 T = TypeVar("T")
-
-__all__ = ["OtherRankFailed", "Runtime", "RuntimeConfig", "RuntimeMismatch", "quiet"]
 
 
 class OtherRankFailed(UserError):

@@ -12,7 +12,7 @@ import logging
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,32 +23,12 @@ from accelerate.utils import (
     FullyShardedDataParallelPlugin,
     InitProcessGroupKwargs,
 )
-from pydantic import PositiveFloat, PositiveInt
 
 from emo.distributed import compilation, launcher
-from shards.configfile import Config
-from shards.errors import UserError
+from emo.distributed.config import ZERO, RuntimeConfig, RuntimeMismatch
 
-Strategy = Literal["cpu", "gpu", "zero1", "zero2", "zero3", "fsdp"]
-ZERO = ("zero1", "zero2", "zero3")
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 DEEPSPEED_FOLDER = Path(__file__).parents[2] / "launch" / "deepspeed"
-
-
-class RuntimeConfig(Config):
-    """What runs the training. `launch/train.sh` sets `strategy` and `processes`."""
-
-    strategy: Strategy = "cpu"
-    processes: PositiveInt = 1  # over all nodes
-    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"  # fp64: tests of exactness
-    offload: bool = False  # ZeRO: optimizer state in the memory of the CPU
-    compile: bool = False
-    timeout_seconds: PositiveFloat = 600  # a collective that takes longer is a hung rank
-    preempt_signals: tuple[Literal["USR1", "USR2", "INT"], ...] = ()  # besides TERM, always heard
-
-
-class RuntimeMismatch(UserError):
-    """The launcher runs something else than the configuration asks for."""
 
 
 def input_dtype(config: RuntimeConfig) -> torch.dtype:

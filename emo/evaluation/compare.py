@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from emo.evaluation import metrics, tables
-from emo.evaluation.evaluate import read_predictions
+from emo.evaluation.report import read_predictions
 from emo.runs import files
 from shards import atomic
 from shards.errors import UserError

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from emo.config import ExperimentConfig
 from emo.evaluation import metrics
-from emo.evaluation.evaluate import read_predictions
+from emo.evaluation.report import read_predictions
 from emo.runs import files
 from emo.runs.experiment import VIEW_COLUMNS
 from shards import atomic, configfile

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emo.distributed.runtime import Runtime, RuntimeConfig
+from emo.distributed.config import RuntimeConfig
+from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
 from emo.runs.experiment import Experiment
 from emo.runs.folder import load_config, open_run

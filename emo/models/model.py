@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from emo.modalities import MODALITIES
 from emo.models.audio import AudioBranch
 from emo.models.branch import Evidence, ModelError
 from emo.models.classic import BiLstmNull, DnnElm
@@ -31,7 +32,6 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of an exported model
 AnyAudioBranch = AudioBranch | BiLstmNull | DnnElm | SpeechBranch
 # Layers of a branch behind what the fusion reads of it.
 UNREAD = {"logits": (), "vector": ("head",), "states": ("hidden", "head")}
-KEYS = {"text": ("tokens", "token_mask"), "audio": ("audio", "audio_mask")}
 
 
 class EmotionModel(nn.Module):
@@ -88,7 +88,7 @@ class EmotionModel(nn.Module):
     @property
     def needs(self) -> frozenset[str]:
         """The batch keys that `forward` reads."""
-        return frozenset(key for name in self.branches for key in KEYS[name])
+        return frozenset(key for name in self.branches for key in MODALITIES[name].keys)
 
     def train(self, mode: bool = True) -> EmotionModel:
         """As in torch, except that frozen children stay in evaluation mode."""
@@ -118,9 +118,9 @@ class EmotionModel(nn.Module):
     def evidence(self, batch: Mapping[str, Tensor]) -> dict[str, Evidence]:
         """What each branch says of `batch`; branches without input are left out."""
         found = {
-            name: self.get_submodule(name)(*(batch[key] for key in KEYS[name]))
+            name: self.get_submodule(name)(*(batch[key] for key in MODALITIES[name].keys))
             for name in self.branches
-            if all(key in batch for key in KEYS[name])
+            if all(key in batch for key in MODALITIES[name].keys)
         }
         if not found:
             raise ModelError(f"this model reads {' and '.join(self.branches)}: give one of them")

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 from emo.config import ExperimentConfig
+from emo.data.config import LeftOut
 from emo.data.plan import evaluation_plan
-from emo.data.samples import LeftOut, Samples
+from emo.data.samples import Samples
 from emo.evaluation.crossval import TRAIN
 from emo.models.model import EmotionModel, rebuild
 from emo.runs import checkpoint, files

@@ -14,7 +14,7 @@ from emo.config import ExperimentConfig
 from emo.data.samples import Samples
 from emo.distributed.runtime import Runtime
 from emo.distributed.state import bare
-from emo.evaluation.evaluate import outputs_of
+from emo.evaluation.outputs import outputs_of
 from emo.models.classic import Elm
 
 

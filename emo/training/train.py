@@ -19,7 +19,9 @@ from emo.data.loader import Loader
 from emo.data.plan import check_slices
 from emo.data.samples import TrainingSteps, check_skipped, trace_of
 from emo.distributed.runtime import Runtime
-from emo.evaluation.evaluate import StopRequested, fetch, finish, predict_part, scores
+from emo.evaluation.evaluate import finish
+from emo.evaluation.outputs import StopRequested, fetch, predict_part
+from emo.evaluation.report import scores
 from emo.runs import checkpoint, files
 from emo.runs.checkpoint import Progress
 from emo.runs.experiment import Experiment, record

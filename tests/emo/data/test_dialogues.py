@@ -9,7 +9,7 @@ import torch
 from emo.config import ExperimentConfig
 from emo.data.dialogues import build_parts
 from emo.data.samples import DataError, EvaluationSteps, TrainingSteps
-from emo.evaluation.evaluate import read_predictions
+from emo.evaluation.report import read_predictions
 from emo.models.losses import emotion_loss
 from emo.runs.experiment import view_of
 from emo.serving.turn_vectors import publish

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from emo.data.config import DataConfig
 from emo.data.lines import Lines
 from emo.data.plan import Plan, PlanConfig
-from emo.data.samples import DataConfig, Samples, TrainingSteps
+from emo.data.samples import Samples, TrainingSteps
 from shards.store.index import open_dataset
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from emo.distributed.runtime import RuntimeConfig, RuntimeMismatch
+from emo.distributed.config import RuntimeConfig, RuntimeMismatch
 from emo.distributed.strategies import check_device
 from shards.configfile import parse
 

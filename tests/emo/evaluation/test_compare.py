@@ -17,7 +17,7 @@ from emo.evaluation.compare import (
     of_paper,
     rows_of,
 )
-from emo.evaluation.evaluate import read_predictions
+from emo.evaluation.report import read_predictions
 from emo.runs import files
 from shards.errors import EXIT_USER_ERROR
 from shards.store.index import CONFIG, TRUTH

@@ -19,7 +19,7 @@ from emo.evaluation.crossval import (
     fold_settings,
     run_stoppable,
 )
-from emo.evaluation.evaluate import read_predictions
+from emo.evaluation.report import read_predictions
 from emo.runs.folder import load_config
 from shards.configfile import dump, parse
 

@@ -9,7 +9,7 @@ import transformers
 
 from emo.config import ExperimentConfig
 from emo.data.samples import DataError
-from emo.evaluation.evaluate import read_predictions
+from emo.evaluation.report import read_predictions
 from emo.serving.export import export
 from emo.serving.predict import Predictor
 from emo.serving.turn_vectors import write_vectors

@@ -8,7 +8,7 @@ import transformers
 
 from emo.config import ExperimentConfig
 from emo.data.samples import DataError
-from emo.evaluation.evaluate import read_predictions
+from emo.evaluation.report import read_predictions
 from emo.serving.predict import Predictor
 from emo.training.train import train
 from shards.build.job import build

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from emo.evaluation.evaluate import read_predictions
+from emo.evaluation.report import read_predictions
 from emo.serving.predict import CannotPredict, Predictor
 from shards.extract.audio import AudioError
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from emo.config import ExperimentConfig
-from emo.data.samples import LeftOut
+from emo.data.config import LeftOut
 from emo.evaluation.calibration import at_temperature
 from emo.runs.experiment import view_of
 from emo.serving.turn_vectors import Source, VectorsError, vectors_of, write_vectors

@@ -1,0 +1,55 @@
+"""Which samples, in which order, in which shape: the section `data` of an experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from emo.data.plan import PlanConfig
+from shards.configfile import Config
+from shards.store.schema import VARIANTS
+from shards.views.view import View, ViewConfig
+
+
+class LeftOut(Config):
+    """Cross-fitting: training dialogues `fold`, `fold` + `folds`, ... are not trained on."""
+
+    fold: NonNegativeInt
+    folds: int = Field(ge=2)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> LeftOut:
+        if self.fold >= self.folds:
+            raise ValueError(f"folds are numbered from 0 to {self.folds - 1}, not {self.fold}")
+        return self
+
+    def rows(self, view: View) -> np.ndarray:
+        """The clean rows of those dialogues, whole, int64. Raises ViewError if one is split."""
+        return np.concatenate(view.dialogues("train")[self.fold :: self.folds])
+
+
+class DataConfig(Config):
+    """Which samples, in which order, in which shape.
+
+    `audio` names the feature that the audio branch reads. `frames` (of a waveform: samples) pads or
+    crops every sample to one length; None pads within the global batch, so that the numbers do not
+    depend on the world size. `targets` soft trains on the annotators' votes. `variants` are the
+    augmentations trained on, beside the clean rows. `damage` skip replaces a damaged sample by a
+    masked row, counted over all ranks and bounded by `max_skipped`, a share of the samples read.
+    `left_out` is set by `emo features --cross-fit`.
+    """
+
+    shards: Path
+    audio: Literal["logmel", "mfcc", "lld", "waveform"] = "logmel"
+    frames: PositiveInt | None = None
+    view: ViewConfig = ViewConfig()
+    plan: PlanConfig = PlanConfig()
+    targets: Literal["hard", "soft"] = "hard"
+    variants: tuple[str, ...] = VARIANTS
+    workers: NonNegativeInt = 1
+    damage: Literal["error", "skip"] = "error"
+    max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.01
+    left_out: LeftOut | None = None
