@@ -41,8 +41,9 @@ from shards.build import claim
 from shards.build.merge import merge
 from shards.config import ShardConfig
 from shards.configfile import parse
+from shards.corpora.utterance import Utterance
 from shards.store.index import open_dataset
-from shards.store.schema import Sample, Utterance, metadata, sample_key
+from shards.store.schema import Sample, metadata, sample_key
 from shards.store.sidecar import shard_name
 from shards.store.write import write_shard
 

@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from shards import atomic
 from shards.config import ShardConfig
 from shards.configfile import Config, digest, dump
+from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.store.index import BUILD, CONFIG
-from shards.store.schema import SCHEMA_VERSION, Utterance
+from shards.store.schema import SCHEMA_VERSION
 
 PROBES = 32  # recordings whose content counts for the corpus' identity
 SOFTWARE = ("numpy", "scipy", "librosa", "soxr", "soundfile", "tokenizers")

@@ -30,11 +30,11 @@ from shards.build.vocabulary import commit_tokenizer, draft_tokenizer
 from shards.build.worker import Job, committed, make_shard, start_worker
 from shards.config import ShardConfig
 from shards.corpora import Corpus, read_corpus
+from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.extract.features import Extractor
 from shards.progress import progress
 from shards.store.index import TRUTH, Manifest
-from shards.store.schema import Utterance
 from shards.store.sidecar import Rejection, Sidecar, sidecar_path
 
 QUEUE = 2  # shards handed out ahead for each worker

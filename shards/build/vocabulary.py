@@ -12,9 +12,9 @@ from typing import Any
 
 from shards import atomic
 from shards.config import ShardConfig
+from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.store.index import MANIFEST, TOKENIZER
-from shards.store.schema import Utterance
 
 FACTS = "facts.json"  # beside the tokenizer's files: what would else need loading it
 

@@ -17,10 +17,11 @@ import numpy as np
 from shards.allocator import keep_freed_memory
 from shards.config import ShardConfig
 from shards.corpora.labels import label_set
+from shards.corpora.utterance import Utterance
 from shards.extract import audio, augment, features, text
 from shards.store import sidecar
 from shards.store.index import TOKENIZER, shard_path
-from shards.store.schema import CLEAN, Sample, Utterance, metadata, sample_key
+from shards.store.schema import CLEAN, Sample, metadata, sample_key
 from shards.store.sidecar import BadSidecar, Flag, Rejection, Sidecar
 from shards.store.write import Item, write_shard
 

@@ -1,4 +1,4 @@
-"""Corpus readers: one file a layout, each yielding `schema.Utterance`.
+"""Corpus readers: one file a layout, each yielding an `Utterance`.
 
 `table` reads most corpora by a YAML file (`configs/corpora`); a layout that no table describes
 gets a module of its own here, a configuration in `CorpusConfig`, and a line in `read_corpus`.

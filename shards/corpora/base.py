@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from shards.corpora.utterance import CODES, NO_MAJORITY, Utterance
 from shards.errors import UserError
-from shards.store.schema import CODES, NO_MAJORITY, Utterance
 
 Modality = Literal["audio", "text"]
 LISTED = 20  # an error message lists this many places, and counts the rest

@@ -34,7 +34,7 @@ from shards.corpora.base import (
     count_table,
 )
 from shards.corpora.iemocap_files import LabelledTurn, Transcript, parse_labels
-from shards.store.schema import Utterance
+from shards.corpora.utterance import Utterance
 
 TRUTH = "truth.jsonl"  # beside the sessions of a made corpus: its known answers
 VOTES_A_TURN = 3

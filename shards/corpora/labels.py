@@ -1,6 +1,6 @@
 """Label sets: which emotion codes make which class, and what annotators' votes mean in them.
 
-A corpus keeps its own codes (`schema.CODES`); a label set groups them into the classes of one
+A corpus keeps its own codes (`utterance.CODES`); a label set groups them into the classes of one
 experiment. Codes outside the set, and turns without a majority (`xxx`), belong to no class.
 """
 
@@ -12,8 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
+from shards.corpora.utterance import CODES, NO_MAJORITY
 from shards.errors import UserError
-from shards.store.schema import CODES, NO_MAJORITY
 
 CODE_NAMES = {
     "ang": "anger",

@@ -59,7 +59,7 @@ from shards.corpora.base import (
 )
 from shards.corpora.table_rows import Row, read_rows
 from shards.corpora.table_spec import SPLITS, Source, TableSpec, Votes
-from shards.store.schema import NO_MAJORITY, Utterance
+from shards.corpora.utterance import NO_MAJORITY, Utterance
 
 MOST_COLUMNS = 12  # a count table with more groups than this is not read by anybody
 

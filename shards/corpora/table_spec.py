@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from shards.configfile import Config
-from shards.store.schema import CODES, NO_MAJORITY
+from shards.corpora.utterance import CODES, NO_MAJORITY
 
 Format = Literal["csv", "tsv", "jsonl", "parquet"]
 SUFFIXES: dict[str, Format] = {

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shards.corpora.utterance import NO_MAJORITY
 from shards.errors import UserError
-from shards.store.schema import NO_MAJORITY
 
 if TYPE_CHECKING:
     from shards.corpora.labels import LabelSet

@@ -1,4 +1,4 @@
-"""What flows through the preprocessing job: `Utterance` in, `Sample` out, one index row a sample.
+"""What the preprocessing job writes: `Sample`, one index row each.
 
 A shard is a plain tar. A sample is the group of members that share a key; the key is
 `<utterance id, percent-encoded>__<variant>`. Members:
@@ -21,17 +21,15 @@ The last four are in datasets that `emo features` makes of trained runs, which h
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
+from shards.corpora.utterance import Utterance
+
 SCHEMA_VERSION = 1
 
-# Emotion codes: IEMOCAP's own, and two that other corpora need. `NO_MAJORITY` is a hard label only.
-CODES = ("ang", "hap", "exc", "sad", "neu", "fru", "sur", "fea", "dis", "oth", "cal", "bor")
-NO_MAJORITY = "xxx"
 
 CLEAN = "clean"
 VARIANTS = (CLEAN, "noise", "pitch", "stretch", "shift")  # the paper's four, beside the clean one
@@ -48,31 +46,6 @@ DTYPES: dict[str, np.dtype] = {
     "audio_vector": np.dtype("<f4"),
     "audio_scores": np.dtype("<f4"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """One spoken turn of a corpus, as a reader yields it.
-
-    `votes` holds one entry an annotator: the codes that he named (usually one). `label` is the
-    release's hard label, a code or `NO_MAJORITY`, never recomputed. Times are seconds.
-    At least one of `audio` and `text` is given. `turn` counts from 0 inside the dialogue, in time
-    order. `source` says where the facts stand (`file:line`), for error messages.
-    """
-
-    id: str
-    audio: Path | None
-    text: str | None
-    label: str
-    votes: tuple[tuple[str, ...], ...]
-    speaker: str
-    session: str
-    dialogue: str
-    turn: int
-    start: float | None = None
-    end: float | None = None
-    split: str | None = None  # official: "train", "val" or "test"
-    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

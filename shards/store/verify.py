@@ -20,6 +20,7 @@ import numpy as np
 
 from shards import atomic
 from shards.build.vocabulary import tokenizer_facts
+from shards.corpora.utterance import CODES, NO_MAJORITY
 from shards.errors import UserError
 from shards.extract import waveform
 from shards.extract.lowlevel import KIND as LLD
@@ -39,7 +40,7 @@ from shards.store.index import (
     shard_path,
 )
 from shards.store.read import decode
-from shards.store.schema import CODES, DTYPES, NO_MAJORITY, VARIANTS
+from shards.store.schema import DTYPES, VARIANTS
 from shards.store.sidecar import MEMBERS, BadSidecar, shard_name
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from shards.corpora.utterance import Utterance
 from shards.errors import UserError
-from shards.store.schema import CLEAN, Utterance
+from shards.store.schema import CLEAN
 
 _SHARED = ("label", "speaker", "session", "dialogue", "split")  # the same for all variants
 COLUMNS = ("utterance", "variant", *_SHARED, "text", "turn")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from shards.corpora.labels import LabelSet, label_set
-from shards.store.schema import Utterance
+from shards.corpora.utterance import Utterance
 from shards.views.leakage import Overlap, check_rows, overlap_of
 from shards.views.protocols import PARTS, VAL, ViewConfig, assign, folds_of
 from shards.views.turns import COLUMNS, Turns, ViewError, turns_of

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.corpora.labels import CODE_NAMES, LABEL_SETS, LabelSetError, label_set
-from shards.store.schema import CODES, NO_MAJORITY
+from shards.corpora.utterance import CODES, NO_MAJORITY
 
 
 def test_the_sets_have_their_classes_in_order():

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shards.corpora.utterance import Utterance
 from shards.store import sidecar
 from shards.store.read import decode
-from shards.store.schema import Sample, Utterance, metadata, sample_key
+from shards.store.schema import Sample, metadata, sample_key
 from shards.store.sidecar import Flag, Rejection
 from shards.store.write import encode, write_shard
 

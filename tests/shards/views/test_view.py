@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from shards.configfile import ConfigError, parse
-from shards.store.schema import VARIANTS, Utterance
+from shards.corpora.utterance import Utterance
+from shards.store.schema import VARIANTS
 from shards.views.turns import normalise_text, script_of
 from shards.views.view import COLUMNS, ViewConfig, ViewError, check, folds, make_view
 

@@ -1,0 +1,35 @@
+"""`Utterance`: one spoken turn as a reader yields it, and the emotion codes that label it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+# IEMOCAP's own codes, and two that other corpora need. `NO_MAJORITY` is a hard label only.
+CODES = ("ang", "hap", "exc", "sad", "neu", "fru", "sur", "fea", "dis", "oth", "cal", "bor")
+NO_MAJORITY = "xxx"
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One spoken turn of a corpus, as a reader yields it.
+
+    `votes` holds one entry an annotator: the codes that he named (usually one). `label` is the
+    release's hard label, a code or `NO_MAJORITY`, never recomputed. Times are seconds.
+    At least one of `audio` and `text` is given. `turn` counts from 0 inside the dialogue, in time
+    order. `source` says where the facts stand (`file:line`), for error messages.
+    """
+
+    id: str
+    audio: Path | None
+    text: str | None
+    label: str
+    votes: tuple[tuple[str, ...], ...]
+    speaker: str
+    session: str
+    dialogue: str
+    turn: int
+    start: float | None = None
+    end: float | None = None
+    split: str | None = None  # official: "train", "val" or "test"
+    source: str = ""
