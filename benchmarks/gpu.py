@@ -18,6 +18,7 @@ import argparse
 import statistics
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,6 +28,9 @@ from emo.config import ExperimentConfig
 from emo.data.samples import Samples
 from emo.distributed.runtime import Runtime
 from emo.models.model import EmotionModel
+from emo.runs.run import Run
+from emo.runs.tracker import Tracker
+from emo.training.optim import build_optimizer
 from emo.training.step import train_step
 from shards.configfile import parse
 
@@ -90,7 +94,7 @@ def measure(config: ExperimentConfig, length: int, steps: int, warm: int) -> tup
     runtime = Runtime.start(config.runtime, accumulation=1, micro_batch=batch, clip=clip)
     torch.manual_seed(1)
     made = EmotionModel(config.model, classes=CLASSES, features=0, vocabulary=VOCABULARY)
-    model, optimizer = runtime.prepare(made, config.optim)
+    model, optimizer = runtime.prepare(made, build_optimizer(made, config.optim))
     model.train()
     words = {
         "tokens": torch.randint(1000, VOCABULARY, (batch, length)),
@@ -99,11 +103,12 @@ def measure(config: ExperimentConfig, length: int, steps: int, warm: int) -> tup
         "valid": torch.ones(batch, dtype=torch.bool),
     }
     words = {name: tensor.to(runtime.device) for name, tensor in words.items()}
-    trained = list(model.parameters())
+    setting: Any = SimpleNamespace(config=config, samples=InMemory())  # all that a step reads of it
+    run = Run(runtime, setting, model, Tracker(config.run, main=False, step=0), optimizer)
     times = []
     for _ in range(warm + steps):
         began = now()
-        done = train_step(runtime, model, optimizer, trained, InMemory(), [words], batch, config)
+        done = train_step(run, [words], batch)
         times.append(now() - began)
         assert done.applied
     on_gpu = runtime.device.type == "cuda"

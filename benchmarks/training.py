@@ -51,6 +51,7 @@ from emo.runs import checkpoint
 from emo.runs.checkpoint import Progress
 from emo.runs.experiment import Experiment
 from emo.runs.folder import open_run
+from emo.runs.run import Run
 from emo.runs.tracker import Tracker
 from emo.training import optim
 from shards.configfile import load
@@ -109,13 +110,13 @@ def ours(pipe: Connection, config: ExperimentConfig, file: Path, workers: int) -
 
     emo.training.train.Clock = CpuClock  # type: ignore[misc]
     with open_run(runtime, config):
-        model, optimizer = runtime.prepare(experiment.model, config.optim)
+        optimizer = optim.build_optimizer(experiment.model, config.optim)
+        model, optimizer = runtime.prepare(experiment.model, optimizer)
         tracker = Pieces(config.run, main=True, step=0)
         progress = Progress(step=0, data=experiment.plan.start())
         turns.wait()
-        emo.training.train.loop(
-            runtime, config, experiment, model, optimizer, progress, tracker, time.monotonic()
-        )
+        run = Run(runtime, experiment, model, tracker, optimizer)
+        emo.training.train.loop(run, progress, time.monotonic())
         tracker.close()
     turns.end(experiment.model, file)
 
@@ -236,7 +237,8 @@ def judge(results: dict, config: ExperimentConfig) -> None:
     for result in results.values():
         experiment.model.load_state_dict(load_file(result["weights"]))
         model = experiment.model.to(runtime.device)
-        found = predict_part(runtime, model, experiment.samples, view.test, config)
+        silent = Tracker(config.run, main=False, step=0)
+        found = predict_part(Run(runtime, experiment, model, silent), view.test)
         result["test"], _ = scores(found, view)
 
 

@@ -5,40 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from emo.data.config import DataConfig
 from emo.distributed.config import RuntimeConfig
 from emo.models.config import ModelConfig, SpeechEncoderConfig
-from emo.training.optim import OptimConfig
+from emo.training.config import OptimConfig, TrainConfig
 from shards.configfile import Config
 
 Branch = Literal["text", "audio"]
-
-
-class TrainConfig(Config):
-    """How long, in which batches, and what is kept.
-
-    `global_batch` counts over all processes and accumulation steps; it must be divisible by their
-    product. Both batches count dialogues for a context model. `select` is the validation score
-    whose best checkpoint is evaluated. `checkpoint_steps` saves inside epochs too. `max_minutes`
-    stops as a preemption does. `nonfinite` skip leaves out up to `max_nonfinite` steps whose loss
-    is not finite; stop ends the run at the first.
-    """
-
-    epochs: PositiveInt = 15
-    global_batch: PositiveInt = 64
-    accumulation: PositiveInt = 1
-    evaluation_batch: PositiveInt = 128
-    seed: NonNegativeInt = 1
-    select: Literal["ua", "wa", "f1", "loss"] = "ua"
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    checkpoint_steps: PositiveInt | None = None
-    keep: int = Field(2, ge=2)
-    log_steps: PositiveInt = 10
-    max_minutes: PositiveFloat | None = None
-    nonfinite: Literal["stop", "skip"] = "stop"
-    max_nonfinite: PositiveInt = 10
 
 
 class ExperimentConfig(Config):

@@ -22,10 +22,9 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from emo.distributed import compilation, launcher
+from emo.distributed import launcher
 from emo.distributed.config import ZERO, RuntimeConfig, RuntimeMismatch
 from emo.distributed.strategies import check_device, differences, input_dtype, make_accelerator
-from emo.training.optim import OptimConfig, build_optimizer, parameter_groups
 from shards.errors import UserError
 
 T = TypeVar("T")
@@ -173,27 +172,19 @@ class Runtime:
     # -- the model -----------------------------------------------------------------------------
 
     def prepare(
-        self, model: torch.nn.Module, config: OptimConfig
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-        """`model` and its optimizer, wrapped by the strategy. The loader is never prepared.
-
-        Under every strategy it is torch's fused Adam or AdamW over the same groups; only with the
-        optimizer on the CPU beside a GPU it is DeepSpeed's, in the same form.
-        """
+        """`model` and its optimizer, wrapped by the strategy. The loader is never prepared."""
         if self.config.precision == "fp64":
-            model.double()
+            model.double()  # in place: the optimizer's parameters stay the model's
         with quiet():
-            if self.config.offload:
-                optimizer = _cpu_adam(model, config)
-            else:
-                optimizer = build_optimizer(model, config)
             if self.config.compile:
                 model.compile()  # in place: the names of the weights stay
             model, optimizer = self.accelerator.prepare(model, optimizer)
         if not self.zero and self.accelerator.scaler is None:
             # accelerate's wrapper looks for a package on the disk at each step; only ZeRO and
             # fp16's loss scale need it.
-            optimizer = optimizer.optimizer
+            optimizer = optimizer.optimizer  # type: ignore[attr-defined]
         return model, optimizer
 
     def scaler(self, optimizer: torch.optim.Optimizer) -> Any:
@@ -213,11 +204,6 @@ class Runtime:
         """Whether this rank was asked to save and end."""
         return launcher.stop_requested()
 
-    def close(self) -> None:
-        """Leave the process group; without this, ranks abort at exit."""
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -226,28 +212,3 @@ def quiet() -> Iterator[None]:
         yield
     # A dimension of size 1 has any stride: the first convolution's, in channels-last.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-
-
-def _cpu_adam(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """DeepSpeed's Adam for states in the CPU's memory; compiled at its first use.
-
-    Raises:
-        RuntimeMismatch: it cannot be compiled here.
-    """
-    from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-    try:
-        with compilation.own_turn():
-            return DeepSpeedCPUAdam(
-                parameter_groups(model, config),
-                lr=config.lr,
-                betas=config.betas,
-                eps=config.eps,
-                adamw_mode=config.name == "adamw",  # its default turns every Adam into AdamW
-            )
-    except RuntimeError as error:
-        why = str(error.__cause__ or error).strip().splitlines()[0]
-        raise RuntimeMismatch(
-            "runtime.offload=true needs DeepSpeed's own Adam, which is compiled at its first use "
-            f"and could not be ({why}): install a C++ compiler and ninja, or leave offload out"
-        ) from None

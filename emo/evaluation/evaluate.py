@@ -6,40 +6,30 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
-from emo.config import ExperimentConfig
-from emo.distributed.runtime import Runtime
 from emo.distributed.state import scatter_weights
 from emo.evaluation.calibration import at_temperature, fit_temperature
 from emo.evaluation.outputs import ALONE, predict_part
 from emo.evaluation.report import confusion_table, report, report_alone, write_predictions
 from emo.runs import checkpoint, files
-from emo.runs.experiment import Experiment
-from emo.runs.tracker import Tracker
+from emo.runs.run import Run
 from shards import atomic
 
 
-def finish(
-    runtime: Runtime,
-    config: ExperimentConfig,
-    experiment: Experiment,
-    model: nn.Module,
-    tracker: Tracker,
-) -> None:
+def finish(run: Run) -> None:
     """Evaluate the checkpoint that validation chose, on validation and test, and write it down.
 
     A temperature is fitted to validation first; all probabilities written are at it.
     """
+    runtime, experiment, config, tracker = run.runtime, run.experiment, run.config, run.tracker
     folder = files.checkpoints(config.run)
     chosen = folder / runtime.main_decides(lambda: checkpoint.best(folder).name)
-    scatter_weights(runtime, model, checkpoint.read_weights(chosen))
+    scatter_weights(runtime, run.model, checkpoint.read_weights(chosen))
     parts: dict[str, Any] = {}
     temperature = 1.0
     for part, rows in (("val", experiment.view.val), ("test", experiment.view.test)):
-        found = predict_part(runtime, model, experiment.samples, rows, config)
+        found = predict_part(run, rows)
         alone = {
-            kept: predict_part(runtime, model, experiment.samples, rows, config, without=lost)
+            kept: predict_part(run, rows, without=lost)
             for kept, lost in ALONE
             if config.model.fusion is not None
         }

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from emo.config import Branch, ExperimentConfig
+from emo.config import Branch
 from emo.data.loader import Loader
-from emo.data.samples import EvaluationSteps, Samples, check_skipped
-from emo.distributed.runtime import Runtime
+from emo.data.samples import EvaluationSteps, check_skipped
 from emo.modalities import MODALITIES
 from emo.models.losses import emotion_loss
+from emo.runs.run import Run
 from shards.errors import UserError
 
 ALONE: tuple[tuple[Branch, Branch], ...] = (("text", "audio"), ("audio", "text"))  # kept, lost
@@ -36,14 +35,7 @@ class StopRequested(UserError):
     """A preemption came in the middle of an evaluation."""
 
 
-def predict_part(
-    runtime: Runtime,
-    model: nn.Module,
-    samples: Samples,
-    rows: np.ndarray,
-    config: ExperimentConfig,
-    without: Branch | None = None,
-) -> Predictions:
+def predict_part(run: Run, rows: np.ndarray, without: Branch | None = None) -> Predictions:
     """The model's class probabilities for `rows`; a collective, the result is on every rank.
 
     `without` takes a modality away from all of them, which only a fusion can do with.
@@ -52,14 +44,14 @@ def predict_part(
         StopRequested: a rank was asked to stop; nothing is lost but this evaluation.
         TooMuchDamage: more samples were skipped than `data.max_skipped` allows.
     """
-    seen, logits_NC, skipped = outputs_of(runtime, model, samples, rows, config, without)
-    check_skipped(skipped, len(rows), config.data)
+    seen, logits_NC, skipped = outputs_of(run, rows, without)
+    check_skipped(skipped, len(rows), run.config.data)
     logits = torch.from_numpy(logits_NC)
-    target = torch.from_numpy(samples.targets[seen])
+    target = torch.from_numpy(run.samples.targets[seen])
     loss = emotion_loss(logits, target, torch.ones(len(seen), dtype=torch.bool))
     return Predictions(
         rows=seen,
-        labels=samples.labels[seen],
+        labels=run.samples.labels[seen],
         probabilities=torch.softmax(logits, -1).numpy(),
         loss=float(loss) / max(1, len(seen)),
         skipped=skipped,
@@ -68,12 +60,7 @@ def predict_part(
 
 @torch.no_grad()
 def outputs_of(
-    runtime: Runtime,
-    model: nn.Module,
-    samples: Samples,
-    rows: np.ndarray,
-    config: ExperimentConfig,
-    without: Branch | None = None,
+    run: Run, rows: np.ndarray, without: Branch | None = None
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """What the model in evaluation mode gives for `rows`: a collective, the same on every rank.
 
@@ -86,6 +73,7 @@ def outputs_of(
     Raises:
         StopRequested: a rank was asked to stop.
     """
+    runtime, samples, config = run.runtime, run.samples, run.config
     steps = EvaluationSteps(
         samples,
         samples.units(rows),
@@ -99,7 +87,7 @@ def outputs_of(
         workers=config.data.workers,
         pin=runtime.device.type == "cuda",
     )
-    model.eval()
+    run.model.eval()
     found = []
     source = iter(batches)
     for _ in range(len(steps)):
@@ -113,7 +101,7 @@ def outputs_of(
         if without is not None:  # masked, not left out: under ZeRO-3 every child must be called
             mask = MODALITIES[without].mask
             inputs[mask] = torch.zeros_like(inputs[mask])
-        table = model(inputs).double().cpu()
+        table = run.model(inputs).double().cpu()
         state = torch.stack([batch["row"], batch["valid"], batch["skipped"]], 1)
         found.append(np.concatenate((state.double().numpy(), table.numpy()), 1))
     every = runtime.gather(np.concatenate(found)).reshape(-1, found[0].shape[1])

@@ -9,6 +9,7 @@ from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
 from emo.runs.experiment import Experiment
 from emo.runs.folder import load_config, open_run
+from emo.runs.run import Run
 from emo.runs.tracker import Tracker
 
 
@@ -32,6 +33,6 @@ def evaluate_again(run: Path) -> None:
         model = experiment.model.to(runtime.device)
         tracker = Tracker(run, main=True, step=2**31)
         try:
-            finish(runtime, config, experiment, model, tracker)
+            finish(Run(runtime, experiment, model, tracker))
         finally:
             tracker.close()

@@ -6,26 +6,16 @@ them, so that a resumed run goes on as if it had never stopped.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from torch import nn
 
-from emo.config import ExperimentConfig
-from emo.data.samples import Samples
-from emo.distributed.runtime import Runtime
 from emo.distributed.state import bare
 from emo.evaluation.outputs import outputs_of
 from emo.models.classic import Elm
+from emo.runs.run import Run
 
 
-def fit_head(
-    runtime: Runtime,
-    model: nn.Module,
-    samples: Samples,
-    rows: np.ndarray,
-    config: ExperimentConfig,
-) -> None:
-    """Fit the model's extreme learning machine, if it has one to fit, to the training rows `rows`.
+def fit_head(run: Run) -> None:
+    """Fit the model's extreme learning machine, if it has one to fit, to the training rows.
 
     A collective: every rank gets the statistics of all rows, in the order of rows, and so the same
     solution, whatever the number of ranks.
@@ -33,15 +23,15 @@ def fit_head(
     Raises:
         StopRequested: a rank was asked to stop.
     """
-    if not config.model.likelihoods:
+    if not run.config.model.likelihoods:
         return
-    head = bare(model).get_submodule("audio.head")
+    head = bare(run.model).get_submodule("audio.head")
     assert isinstance(head, Elm)
     head.open = True
     try:
-        seen, statistics_NM, _ = outputs_of(runtime, model, samples, rows, config)
+        seen, statistics_NM, _ = outputs_of(run, run.experiment.rows)
     finally:
         head.open = False
-    target_NC = torch.from_numpy(samples.targets[seen])
+    target_NC = torch.from_numpy(run.samples.targets[seen])
     for name, value in head.fit(torch.from_numpy(statistics_NM), target_NC).items():
         head.get_buffer(name).copy_(value)

@@ -10,76 +10,20 @@ which saves its backward pass as well.)
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+import torch
+from torch import nn
 
-from shards.configfile import Config
+from emo.distributed import compilation
+from emo.distributed.config import RuntimeMismatch
+from emo.distributed.runtime import quiet
+from emo.training.config import REST, OptimConfig
 from shards.errors import UserError
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-REST = "rest"  # the group of every parameter that no configured group matches
 
 
 class OptimError(UserError):
     """Parameter groups that do not fit the model."""
-
-
-class GroupConfig(Config):
-    """The parameters whose names begin with `match` (whole dotted parts), with their own rate.
-
-    `unfreeze_epoch` counts from 0: the first epoch in which the group moves.
-    `weight_decay` None takes the optimizer's.
-    """
-
-    match: str = Field(min_length=1)
-    lr: float = Field(gt=0)
-    weight_decay: float | None = Field(None, ge=0)
-    unfreeze_epoch: int = Field(0, ge=0)
-
-
-class OptimConfig(Config):
-    """Adam (weight decay as L2 in the gradient, the paper's) or AdamW (decoupled decay).
-
-    `warmup_steps` or `warmup_fraction` of all steps rise linearly to `lr`; then `schedule` falls to
-    `final` times `lr`, which the step after the last would have. `clip` bounds the norm of the
-    whole gradient; None is off.
-    `decay_vectors` False spares biases and norms from weight decay.
-    """
-
-    name: Literal["adam", "adamw"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
-    decay_vectors: bool = True
-    clip: float | None = Field(None, gt=0)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = Field(0, ge=0)
-    warmup_fraction: float = Field(0.0, ge=0, lt=1)
-    final: float = Field(0.0, ge=0, le=1)
-    groups: dict[str, GroupConfig] = Field(default_factory=dict)
-
-    @field_validator("betas")
-    @classmethod
-    def _betas_below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError("both betas must be at least 0 and below 1")
-        return betas
-
-    @model_validator(mode="after")
-    def _consistent(self) -> OptimConfig:
-        if self.warmup_steps and self.warmup_fraction:
-            raise ValueError("set warmup_steps or warmup_fraction, not both")
-        if REST in self.groups:
-            raise ValueError(f"the group name {REST!r} is taken: it holds what no group matches")
-        prefixes = [group.match for group in self.groups.values()]
-        if len(set(prefixes)) < len(prefixes):
-            raise ValueError("two groups match the same parameters")
-        return self
 
 
 def learning_rate_factor(step: int, total: int, config: OptimConfig) -> float:
@@ -162,10 +106,15 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
     return groups
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """torch's Adam or AdamW over `parameter_groups`, fused: one pass over the memory."""
-    import torch
+def build_optimizer(
+    model: nn.Module, config: OptimConfig, offload: bool = False
+) -> torch.optim.Optimizer:
+    """Adam or AdamW over `parameter_groups`: torch's, fused, which is one pass over the memory.
 
+    With `offload` it is DeepSpeed's, in the same form, for states in the memory of the CPU.
+    """
+    if offload:
+        return _cpu_adam(model, config)
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind(
         parameter_groups(model, config),
@@ -174,6 +123,31 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         eps=config.eps,
         fused=True,
     )
+
+
+def _cpu_adam(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """DeepSpeed's Adam for states in the CPU's memory; compiled at its first use.
+
+    Raises:
+        RuntimeMismatch: it cannot be compiled here.
+    """
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    try:
+        with compilation.own_turn(), quiet():
+            return DeepSpeedCPUAdam(
+                parameter_groups(model, config),
+                lr=config.lr,
+                betas=config.betas,
+                eps=config.eps,
+                adamw_mode=config.name == "adamw",  # its default turns every Adam into AdamW
+            )
+    except RuntimeError as error:
+        why = str(error.__cause__ or error).strip().splitlines()[0]
+        raise RuntimeMismatch(
+            "runtime.offload=true needs DeepSpeed's own Adam, which is compiled at its first use "
+            f"and could not be ({why}): install a C++ compiler and ninja, or leave offload out"
+        ) from None
 
 
 def _begins(name: str, prefix: str) -> bool:

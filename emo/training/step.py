@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from emo.config import ExperimentConfig
-from emo.data.samples import Samples
 from emo.distributed.runtime import Runtime
 from emo.models.losses import emotion_loss
+from emo.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -23,30 +22,21 @@ class StepReport:
     applied: bool
 
 
-def train_step(
-    runtime: Runtime,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    trained: list[nn.Parameter],
-    samples: Samples,
-    micro: list[dict[str, Tensor]],
-    valid: int,
-    config: ExperimentConfig,
-) -> StepReport:
+def train_step(run: Run, micro: list[dict[str, Tensor]], valid: int) -> StepReport:
     """One optimizer step over this rank's micro-batches.
 
     The loss is the sum over valid rows divided by `valid`, their number in the *global* batch.
     Strategies average gradients over ranks and accumulation steps; both are multiplied back.
-    `trained` are the model's parameters with a gradient, in its order: to look them up at each step
-    would take as long as their norm.
     """
+    runtime, config, optimizer = run.runtime, run.config, run.optimizer
+    assert optimizer is not None
     scale = runtime.world * config.train.accumulation / max(1, valid)
     total = torch.zeros((), device=runtime.device, dtype=torch.float64)
     for number, batch in enumerate(micro):
-        batch = samples.to_model(batch, runtime.device, runtime.dtype)
-        with runtime.accumulate(model):
+        batch = run.samples.to_model(batch, runtime.device, runtime.dtype)
+        with runtime.accumulate(run.model):
             loss = emotion_loss(
-                model(batch),
+                run.model(batch),
                 batch["target"],
                 batch["valid"],
                 smoothing=config.train.label_smoothing,
@@ -59,7 +49,7 @@ def train_step(
                 if bad:
                     return StepReport(loss=math.nan, norm=math.nan, applied=False)
             runtime.accelerator.backward(loss * scale)
-    norm = gradient_norm(runtime, model, trained, config.optim.clip)
+    norm = gradient_norm(run)
     # `.item()` waits for the device, once a step: a step that must not happen is never taken.
     [summed] = runtime.agree(total.item())
     applied = math.isfinite(norm) or may_overflow(runtime, summed)
@@ -69,14 +59,13 @@ def train_step(
     return StepReport(loss=summed / max(1, valid), norm=norm, applied=applied)
 
 
-def gradient_norm(
-    runtime: Runtime, model: nn.Module, trained: list[nn.Parameter], clip: float | None
-) -> float:
-    """The norm of the whole gradient before it is clipped to `clip`."""
-    if runtime.zero:
-        norm = model.get_global_grad_norm()  # type: ignore[operator]
+def gradient_norm(run: Run) -> float:
+    """The norm of the whole gradient, before it is clipped to `optim.clip`."""
+    if run.runtime.zero:
+        norm = run.model.get_global_grad_norm()  # type: ignore[operator]
         return float(norm) if norm is not None else math.nan
-    norm = runtime.accelerator.clip_grad_norm_(trained, math.inf if clip is None else clip)
+    clip = math.inf if run.config.optim.clip is None else run.config.optim.clip
+    norm = run.runtime.accelerator.clip_grad_norm_(run.trained, clip)
     if hasattr(norm, "full_tensor"):
         norm = norm.full_tensor()
     return float(norm)

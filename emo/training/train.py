@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from emo.config import ExperimentConfig
 from emo.data.loader import Loader
@@ -26,6 +25,7 @@ from emo.runs import checkpoint, files
 from emo.runs.checkpoint import Progress
 from emo.runs.experiment import Experiment, record
 from emo.runs.folder import open_run
+from emo.runs.run import Run
 from emo.runs.tracker import Tracker
 from emo.training import optim
 from emo.training.closed_form import fit_head
@@ -58,7 +58,8 @@ def train(config: ExperimentConfig) -> Outcome:
     )
     with open_run(runtime, config) as resumable:
         experiment = Experiment.build(runtime, config)
-        model, optimizer = runtime.prepare(experiment.model, config.optim)
+        optimizer = optim.build_optimizer(experiment.model, config.optim, config.runtime.offload)
+        model, optimizer = runtime.prepare(experiment.model, optimizer)
         progress = Progress(step=0, data=experiment.plan.start())
         checkpoint.seed_rank(settings.seed, 0, runtime.rank)
         if resumable is not None:
@@ -67,15 +68,14 @@ def train(config: ExperimentConfig) -> Outcome:
         if runtime.main:
             record(config, experiment, runtime)
         tracker = Tracker(config.run, main=runtime.main, step=progress.step)
-        what = banner(runtime, config, experiment, progress)
+        run = Run(runtime, experiment, model, tracker, optimizer)
+        what = banner(run, progress)
         tracker.say(what)
         tracker.describe("run", "    " + what.replace("\n", "\n    "), progress.step)
         try:
-            outcome = loop(
-                runtime, config, experiment, model, optimizer, progress, tracker, started
-            )
+            outcome = loop(run, progress, started)
             if outcome == "done":
-                finish(runtime, config, experiment, model, tracker)
+                finish(run)
         except StopRequested:  # everything was saved before the last evaluation
             return "preempted"
         finally:
@@ -83,17 +83,11 @@ def train(config: ExperimentConfig) -> Outcome:
     return outcome
 
 
-def loop(
-    runtime: Runtime,
-    config: ExperimentConfig,
-    experiment: Experiment,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    tracker: Tracker,
-    started: float,
-) -> Outcome:
+def loop(run: Run, progress: Progress, started: float) -> Outcome:
     """Optimizer steps until the last epoch's end, a signal, or the end of the time."""
+    runtime, experiment, config, tracker = run.runtime, run.experiment, run.config, run.tracker
+    model, optimizer = run.model, run.optimizer
+    assert optimizer is not None
     settings, plan = config.train, experiment.plan
     steps = TrainingSteps(
         experiment.samples,
@@ -106,7 +100,6 @@ def loop(
         accumulation=settings.accumulation,
     )
     total = progress.step + len(steps)
-    trained = [p for p in model.parameters() if p.requires_grad]
     pin = runtime.device.type == "cuda"
     batches = iter(Loader(steps, range(len(steps)), workers=config.data.workers, pin=pin))
 
@@ -125,7 +118,7 @@ def loop(
     for number in range(len(steps) + 1):
         if progress.data.epoch > progress.validated:  # an epoch has just ended, or had when saved
             try:
-                progress = end_epoch(runtime, config, experiment, model, progress, tracker, loss)
+                progress = end_epoch(run, progress, loss)
             except StopRequested:
                 return stopped("preempted")
             save()
@@ -156,9 +149,7 @@ def loop(
         rates = optim.set_learning_rates(
             optimizer, progress.step, total, progress.data.epoch, config.optim
         )
-        done = train_step(
-            runtime, model, optimizer, trained, experiment.samples, micro, int(valid), config
-        )
+        done = train_step(run, micro, int(valid))
         loss = done.loss
         norms.append(done.norm)
         if not done.applied:
@@ -229,19 +220,12 @@ def explain_bad_step(
     )
 
 
-def end_epoch(
-    runtime: Runtime,
-    config: ExperimentConfig,
-    experiment: Experiment,
-    model: nn.Module,
-    progress: Progress,
-    tracker: Tracker,
-    loss: float,
-) -> Progress:
+def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
     """Validate, log, and note whether this is the best epoch so far."""
-    fit_head(runtime, model, experiment.samples, experiment.rows, config)
-    found = predict_part(runtime, model, experiment.samples, experiment.view.val, config)
-    values, recalls = scores(found, experiment.view)
+    config, view, tracker = run.config, run.experiment.view, run.tracker
+    fit_head(run)
+    found = predict_part(run, view.val)
+    values, recalls = scores(found, view)
     tracker.write(progress.step, "val", values)
     tracker.write(progress.step, "val_recall", recalls)
     score = -values["loss"] if config.train.select == "loss" else values[config.train.select]
@@ -272,10 +256,9 @@ class Clock:
         }
 
 
-def banner(
-    runtime: Runtime, config: ExperimentConfig, experiment: Experiment, progress: Progress
-) -> str:
+def banner(run: Run, progress: Progress) -> str:
     """Five lines: where it runs, what is trained, on what, how, and where it is written."""
+    runtime, experiment, config = run.runtime, run.experiment, run.config
     settings, view = config.train, experiment.view
     return runtime.banner(
         [

@@ -77,8 +77,8 @@ def arm(fault: str | None, record: str | None) -> Callable[[], None]:
         named = inspect.signature(step).bind(*arguments).arguments
         micro = named["micro"]
         used = [int(row) for b in micro for row in b["row"][b["valid"]]]
-        if (named["runtime"].rank, calls) == (int(rank), int(at)):
-            KINDS[kind](named["model"], micro)
+        if (named["run"].runtime.rank, calls) == (int(rank), int(at)):
+            KINDS[kind](named["run"].model, micro)
         return step(*arguments)
 
     def count_step(progress: Any, *rest: Any) -> Any:

@@ -61,9 +61,9 @@ def test_a_stopped_run_ends_like_one_that_was_not(found, strategy):
 
 def test_without_a_compiler_it_is_refused_with_a_remedy(tmp_path):
     code = (
-        "import torch; from emo.training.optim import OptimConfig\n"
-        "from emo.distributed.runtime import _cpu_adam\n"
-        "_cpu_adam(torch.nn.Linear(2, 2), OptimConfig())"
+        "import torch; from emo.training.config import OptimConfig\n"
+        "from emo.training.optim import build_optimizer\n"
+        "build_optimizer(torch.nn.Linear(2, 2), OptimConfig(), offload=True)"
     )
     environment = os.environ | {
         "TORCH_EXTENSIONS_DIR": str(tmp_path), "CXX": "/bin/false", "DS_ACCELERATOR": "cpu",

@@ -227,5 +227,5 @@ def test_parts_that_do_not_fit(settings, message):
 
 
 def test_configurations_load_without_torch():
-    code = "import sys, emo.models.config, emo.training.optim; sys.exit('torch' in sys.modules)"
+    code = "import sys, emo.models.config, emo.training.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,10 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from emo.training.config import REST, GroupConfig, OptimConfig
 from emo.training.optim import (
-    REST,
-    GroupConfig,
-    OptimConfig,
     OptimError,
     build_optimizer,
     learning_rate_factor,

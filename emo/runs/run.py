@@ -1,0 +1,47 @@
+"""One run, as every stage of it sees it: what trains, on what, where, and where numbers go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from emo.config import ExperimentConfig
+from emo.data.samples import Samples
+from emo.distributed.runtime import Runtime
+from emo.runs.experiment import Experiment
+from emo.runs.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class Run:
+    """Handed to whatever trains, evaluates or records.
+
+    Attributes:
+        model: the experiment's, as the strategy wrapped it.
+        optimizer: wrapped likewise; None where a run is only evaluated.
+    """
+
+    runtime: Runtime
+    experiment: Experiment
+    model: nn.Module
+    tracker: Tracker
+    optimizer: torch.optim.Optimizer | None = None
+
+    @property
+    def config(self) -> ExperimentConfig:
+        return self.experiment.config
+
+    @property
+    def samples(self) -> Samples:
+        return self.experiment.samples
+
+    @cached_property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that have gradients, in the model's order.
+
+        Kept, because looking them up at each step would take as long as computing their norm.
+        """
+        return [p for p in self.model.parameters() if p.requires_grad]

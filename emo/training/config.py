@@ -1,0 +1,97 @@
+"""How an experiment is trained: its sections `optim` and `train`. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from shards.configfile import Config
+
+REST = "rest"  # the group of every parameter that no configured group matches
+
+
+class GroupConfig(Config):
+    """The parameters whose names begin with `match` (whole dotted parts), with their own rate.
+
+    `unfreeze_epoch` counts from 0: the first epoch in which the group moves.
+    `weight_decay` None takes the optimizer's.
+    """
+
+    match: str = Field(min_length=1)
+    lr: float = Field(gt=0)
+    weight_decay: float | None = Field(None, ge=0)
+    unfreeze_epoch: int = Field(0, ge=0)
+
+
+class OptimConfig(Config):
+    """Adam (weight decay as L2 in the gradient, the paper's) or AdamW (decoupled decay).
+
+    `warmup_steps` or `warmup_fraction` of all steps rise linearly to `lr`; then `schedule` falls to
+    `final` times `lr`, which the step after the last would have. `clip` bounds the norm of the
+    whole gradient; None is off.
+    `decay_vectors` False spares biases and norms from weight decay.
+    """
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    decay_vectors: bool = True
+    clip: float | None = Field(None, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = Field(0, ge=0)
+    warmup_fraction: float = Field(0.0, ge=0, lt=1)
+    final: float = Field(0.0, ge=0, le=1)
+    groups: dict[str, GroupConfig] = Field(default_factory=dict)
+
+    @field_validator("betas")
+    @classmethod
+    def _betas_below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError("both betas must be at least 0 and below 1")
+        return betas
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OptimConfig:
+        if self.warmup_steps and self.warmup_fraction:
+            raise ValueError("set warmup_steps or warmup_fraction, not both")
+        if REST in self.groups:
+            raise ValueError(f"the group name {REST!r} is taken: it holds what no group matches")
+        prefixes = [group.match for group in self.groups.values()]
+        if len(set(prefixes)) < len(prefixes):
+            raise ValueError("two groups match the same parameters")
+        return self
+
+
+class TrainConfig(Config):
+    """How long, in which batches, and what is kept.
+
+    `global_batch` counts over all processes and accumulation steps; it must be divisible by their
+    product. Both batches count dialogues for a context model. `select` is the validation score
+    whose best checkpoint is evaluated. `checkpoint_steps` saves inside epochs too. `max_minutes`
+    stops as a preemption does. `nonfinite` skip leaves out up to `max_nonfinite` steps whose loss
+    is not finite; stop ends the run at the first.
+    """
+
+    epochs: PositiveInt = 15
+    global_batch: PositiveInt = 64
+    accumulation: PositiveInt = 1
+    evaluation_batch: PositiveInt = 128
+    seed: NonNegativeInt = 1
+    select: Literal["ua", "wa", "f1", "loss"] = "ua"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    checkpoint_steps: PositiveInt | None = None
+    keep: int = Field(2, ge=2)
+    log_steps: PositiveInt = 10
+    max_minutes: PositiveFloat | None = None
+    nonfinite: Literal["stop", "skip"] = "stop"
+    max_nonfinite: PositiveInt = 10
