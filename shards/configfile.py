@@ -1,22 +1,22 @@
 """Strict configuration files: plain YAML plus `key=value` overrides into a validated, frozen model.
 
-All errors are reported at once, each with its dotted path, what was expected, and for an unknown
-key the nearest known one: a cluster job must not die on its third typo in a row.
+All errors are reported at once, each with its dotted path, what was expected, and for a misspelt
+key or value the nearest known one: a cluster job must not die on its third typo in a row.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shards.errors import UserError
+from shards.errors import UserError, nearest, suggestion
 
 
 class ConfigError(UserError):
@@ -52,17 +52,34 @@ def load(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
         raw = {}
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values, not {type(raw).__name__}")
-    return parse(kind, apply_overrides(raw, overrides), where=str(path))
+    return parse(kind, apply_overrides(raw, overrides), str(path), overrides)
 
 
-def parse(kind: type[C], raw: Mapping[str, Any], where: str) -> C:
-    """Validate `raw` as a `kind`; `where` names its origin in the error message."""
+def parse(kind: type[C], raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -> C:
+    """Validate `raw` as a `kind`.
+
+    `where` names its origin in the error message; `overrides` are the ones that `raw` holds
+    already: what is wrong with their values is reported as a mistake in the overrides.
+
+    Raises:
+        ConfigError: one or more keys or values are wrong.
+    """
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        lines = [_describe(kind, item) for item in error.errors()]
-        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-        raise ConfigError(f"{count} in {where}:\n  " + "\n  ".join(lines)) from None
+        problems = _without_consequences(error.errors())
+    keys = [tuple(override.partition("=")[0].split(".")) for override in overrides]
+    found: dict[str, list[str]] = {}
+    for problem in problems:
+        path = _written(raw, problem["loc"])
+        source = "the overrides" if any(_is_set_by(key, path, problem) for key in keys) else where
+        found.setdefault(source, []).append(_describe(kind, problem, path))
+    raise ConfigError(
+        "\n".join(
+            f"{len(lines)} problem{'s' * (len(lines) > 1)} in {source}:\n  " + "\n  ".join(lines)
+            for source, lines in sorted(found.items(), key=lambda item: item[0] != where)
+        )
+    )
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -101,30 +118,152 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _describe(kind: type[BaseModel], item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"]) or "(the whole file)"
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(kind, item["loc"][:-1])
-        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"{path}: unknown key; {hint}"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "missing":
-        return f"{path}: required, but not set"
-    given = repr(item["input"])
-    return f"{path}: {message} (got {given if len(given) < 80 else given[:77] + '...'})"
+_NOT_SET = "not set"
 
 
-def _known_keys(kind: type[BaseModel], location: Sequence[Any]) -> list[str]:
+def differences(old: Any, new: Any, ignored: Collection[str] = ()) -> list[str]:
+    """One line for each setting whose value differs: `train.epochs: was 3, now 4`.
+
+    `old` and `new` are dumped configurations. Dotted keys in `ignored`, and all below them, may
+    differ.
+    """
+    return list(_differences(old, new, "", ignored))
+
+
+def _differences(old: Any, new: Any, path: str, ignored: Collection[str]) -> Iterator[str]:
+    if old == new or path in ignored:
+        return
+    one, two = ({} if value is _NOT_SET else value for value in (old, new))
+    if isinstance(one, dict) and isinstance(two, dict) and (one or two):
+        for key in sorted(one.keys() | two.keys()):
+            inner = f"{path}.{key}" if path else str(key)
+            before, now = (side.get(key, _NOT_SET) for side in (one, two))
+            yield from _differences(before, now, inner, ignored)
+    else:
+        before, now = (value if value is _NOT_SET else repr(value) for value in (old, new))
+        yield f"{path}: was {before}, now {now}"
+
+
+def _without_consequences(problems: Sequence[Any]) -> list[Any]:
+    """`problems` less those that say that a list is too short because one of its items is wrong."""
+    return [
+        problem
+        for problem in problems
+        if problem["type"] != "too_short"
+        or not any(
+            len(other["loc"]) > len(problem["loc"])
+            and other["loc"][: len(problem["loc"])] == problem["loc"]
+            for other in problems
+        )
+    ]
+
+
+def _written(raw: Any, location: Sequence[Any]) -> tuple[str, ...]:
+    """The keys of pydantic's `location` that a person wrote, or would write.
+
+    pydantic also puts the tag of a union's member in there, and "[key]" behind a wrong key.
+    """
+    path = []
+    for number, part in enumerate(location):
+        inside = isinstance(part, int) or (isinstance(raw, Mapping) and part in raw)
+        if inside or (number == len(location) - 1 and part != "[key]"):
+            path.append(str(part))
+        if inside:
+            raw = raw[part] if isinstance(raw, Mapping | list | tuple) else None
+    return tuple(path)
+
+
+def _is_set_by(key: tuple[str, ...], path: tuple[str, ...], problem: Any) -> bool:
+    """Whether the override of `key` put the value there that `problem` is about."""
+    if path[: len(key)] == key:
+        return True
+    if key[: len(path)] != path:
+        return False
+    # The override set something below. A section as a whole is wrong when its values do not go
+    # together, which is the file's matter as well; a plain value became one by the override.
+    return problem["type"] not in ("value_error", "missing")
+
+
+def _describe(kind: type[BaseModel], problem: Any, path: tuple[str, ...]) -> str:
+    shown = ".".join(path) or "(the whole file)"
+    given = repr(problem["input"])
+    given = given if len(given) < 80 else given[:77] + "..."
+    match problem["type"]:
+        case "missing":
+            return f"{shown}: required, but not set"
+        case "extra_forbidden":
+            return f"{shown}: unknown key{_key_hint(kind, problem['loc'], path)}"
+        case "literal_error":
+            known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+            if problem["loc"][-1] == "[key]":
+                given = repr(path[-1])
+            hint = suggestion(given.strip("'"), known)
+            return f"{shown}: must be {problem['ctx']['expected']}, not {given}{hint}"
+        case "union_tag_invalid" | "union_tag_not_found":
+            models = _models_at(kind, problem["loc"])
+            key = _tag_field(models)
+            known = [tag for model in models for tag in _tags(model, key)]
+            shown = ".".join((*path, key))
+            if problem["type"] == "union_tag_not_found":
+                return f"{shown}: required, but not set; known are {', '.join(known)}"
+            tag = problem["ctx"]["tag"]
+            hint = suggestion(tag, known)
+            return f"{shown}: must be one of {', '.join(known)}, not {tag!r}{hint}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{shown}: must hold a mapping of keys to values (got {given})"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{shown}: {message} (got {given})"
+
+
+def _key_hint(kind: type[BaseModel], location: Sequence[Any], path: tuple[str, ...]) -> str:
+    """What an unknown key was meant to be: one of its section, or the same key of another one."""
+    key = str(location[-1])
+    models = _models_at(kind, location[:-1])
+    known = sorted({name for model in models for name in model.model_fields})
+    elsewhere = sorted({one for one in _all_keys(kind) if one[-1] == key and one != path})
+    if near := nearest(key, known, 0.8 if elsewhere else 0.6):
+        return f": did you mean {near!r}?"
+    if 0 < len(elsewhere) <= 4:
+        return f" here: did you mean {' or '.join('.'.join(one) for one in elsewhere)}?"
+    return f"; known keys: {', '.join(known)}"
+
+
+def _all_keys(kind: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in kind.model_fields.items():
+        yield (*above, name)
+        for model in _models_in(field.annotation):
+            yield from _all_keys(model, (*above, name))
+
+
+def _models_at(kind: type[BaseModel], location: Sequence[Any]) -> list[type[BaseModel]]:
+    """The models that may stand at pydantic's `location`."""
     models: list[type[BaseModel]] = [kind]
-    for name in location:
-        inner: list[type[BaseModel]] = []
-        for model in models:
-            if name in model.model_fields:
-                inner += _models_in(model.model_fields[name].annotation)
-        # A part of `location` that is no field is the tag of a union's member: stay where we are.
-        models = inner or models
-    return sorted({key for model in models for key in model.model_fields})
+    for part in location:
+        inner = [
+            found
+            for model in models
+            if part in model.model_fields
+            for found in _models_in(model.model_fields[part].annotation)
+        ]
+        # A part that is no field is an index, a dictionary's key, or the tag of a union's member.
+        tagged = [m for m in models if any(part in _tags(m, name) for name in m.model_fields)]
+        models = inner or (tagged if len(models) > 1 and tagged else models)
+    return models
+
+
+def _tag_field(models: Sequence[type[BaseModel]]) -> str:
+    """The field that tells the members of a union apart: a literal of one value in each."""
+    return next(
+        name
+        for name in models[0].model_fields
+        if all(name in model.model_fields and len(_tags(model, name)) == 1 for model in models)
+    )
+
+
+def _tags(model: type[BaseModel], name: str) -> tuple[Any, ...]:
+    """The values of `model`'s field `name` where it is a `Literal`, else nothing."""
+    annotation = model.model_fields[name].annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

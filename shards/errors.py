@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -16,6 +17,20 @@ class UserError(ValueError):
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name in `known` that `word` is most like; None if all are less alike than `cutoff`."""
+    # Compared without case, so that "UA" finds "ua".
+    folded = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=cutoff)
+    return folded[near[0]] if near else None
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The end of an error message about the unknown `word`: ": did you mean 'x'?", or nothing."""
+    near = nearest(word, known)
+    return f": did you mean {near!r}?" if near else ""
 
 
 def run_command_line(command: Callable[[], int | None]) -> int:

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from emo.config import ExperimentConfig
 from emo.distributed.runtime import Runtime
@@ -119,25 +118,11 @@ def _resumable(config: ExperimentConfig) -> Path | None:
 def check_unchanged(config: ExperimentConfig) -> None:
     """Raises ConfigError: the run in `config.run` had other settings than those that may change."""
     # Read as a configuration: what has been added since the run began has its default there.
-    old = _flat(load_config(config.run).model_dump(mode="json"))
-    new = _flat(config.model_dump(mode="json"))
-    changed = [
-        f"{key}: was {old.get(key)!r}, now {new.get(key)!r}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-        and not any(key == k or key.startswith(k + ".") for k in MAY_CHANGE)
-    ]
+    changed = configfile.differences(
+        load_config(config.run).model_dump(mode="json"), config.model_dump(mode="json"), MAY_CHANGE
+    )
     if changed:
         raise ConfigError(
             f"{config.run} was started with other settings; a resumed run must keep them:\n  "
             + "\n  ".join(changed)
         )
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    result: dict[str, Any] = {}
-    for key, value in tree.items():
-        result |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return result

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from shards import atomic
 from shards.config import ShardConfig
-from shards.configfile import Config, digest, dump
+from shards.configfile import Config, differences, digest, dump
 from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.store.index import BUILD, CONFIG
@@ -135,23 +135,8 @@ def corpus_digest(utterances: Sequence[Utterance]) -> str:
 
 
 def _differences(folder: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    before, now = _flat(theirs), _flat(ours)
-    lines = [
-        f"{key}: {before.get(key, 'not set')!r} there, {now.get(key, 'not set')!r} asked for"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key, ...) != now.get(key, ...)
-    ]
     return (
-        f"{folder} holds a build with other settings:\n  " + "\n  ".join(lines) + "\n"
-        "choose another output.folder, or remove this one to build it anew"
+        f"{folder} holds a build with other settings:\n  "
+        + "\n  ".join(differences(theirs, ours))
+        + "\nchoose another output.folder, or remove this one to build it anew"
     )
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    return {
-        path: leaf
-        for key, inner in value.items()
-        for path, leaf in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()
-    }

@@ -128,7 +128,7 @@ def test_merge_refuses_other_settings(
     config = config_file(small, corpus, tmp_path)
     assert main(["build", config, "workers=1"]) == 0
     assert main(["merge", config, "seed=4"]) == 2
-    assert "seed: 1 there, 4 asked for" in capsys.readouterr().err
+    assert "seed: was 1, now 4" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_text_is_no_configuration(

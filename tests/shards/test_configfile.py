@@ -1,11 +1,23 @@
 """Strict configurations: every problem at once, with its path and a suggestion."""
 
+from typing import Annotated, Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from shards.configfile import Config, ConfigError, apply_overrides, digest, dump, load
+from shards.configfile import (
+    Config,
+    ConfigError,
+    apply_overrides,
+    differences,
+    digest,
+    dump,
+    load,
+    parse,
+)
+from shards.errors import suggestion
 
 
 class Inner(Config):
@@ -17,6 +29,24 @@ class Outer(Config):
     title: str
     inner: Inner = Inner()
     parts: dict[str, Inner] = Field(default_factory=dict)
+
+
+class Square(Config):
+    kind: Literal["square"]
+    side: float = 1.0
+
+
+class Circle(Config):
+    kind: Literal["circle"]
+    radius: float = 1.0
+
+
+class Drawing(Config):
+    shape: Annotated[Square | Circle, Field(discriminator="kind")] = Square(kind="square")
+    colours: tuple[Literal["red", "green"], ...] = Field((), min_length=1)
+    sizes: dict[Literal["small", "large"], int] = Field(default_factory=dict)
+    inner: Inner = Inner()
+    more: Inner = Inner()
 
 
 def write(tmp_path, text):
@@ -40,11 +70,82 @@ def test_every_problem_is_reported_at_once_with_a_suggestion(tmp_path):
     message = str(caught.value)
     assert "4 problems" in message
     assert str(path) in message
-    assert "titel: unknown key; did you mean 'title'?" in message
-    assert "inner.rat: unknown key; did you mean 'rate'?" in message
+    assert "titel: unknown key: did you mean 'title'?" in message
+    assert "inner.rat: unknown key: did you mean 'rate'?" in message
     assert "title: required" in message
     assert "inner.rate: " in message
     assert "(got -1)" in message
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [
+        ({"colours": ["rde"]},
+         "colours.0: must be 'red' or 'green', not 'rde': did you mean 'red'?"),
+        ({"colours": ["RED"]},
+         "colours.0: must be 'red' or 'green', not 'RED': did you mean 'red'?"),
+        ({"colours": ["blue"]}, "colours.0: must be 'red' or 'green', not 'blue'"),
+        ({"colours": [3]}, "colours.0: must be 'red' or 'green', not 3"),
+        ({"sizes": {"smal": 1}},
+         "sizes.smal: must be 'small' or 'large', not 'smal': did you mean 'small'?"),
+        ({"shape": {"kind": "cirle"}},
+         "shape.kind: must be one of square, circle, not 'cirle': did you mean 'circle'?"),
+        ({"shape": {"side": 2}}, "shape.kind: required, but not set; known are square, circle"),
+        ({"shape": {"kind": "circle", "radios": 2}},
+         "shape.radios: unknown key: did you mean 'radius'?"),
+        ({"shape": {"kind": "circle", "side": 2}},
+         "shape.side: unknown key; known keys: kind, radius"),
+        ({"radius": 2}, "radius: unknown key here: did you mean shape.radius?"),
+        ({"rate": 2}, "rate: unknown key here: did you mean inner.rate or more.rate?"),
+        ({"shape": {"kind": "circle", "radius": "x"}},
+         "shape.radius: Input should be a valid number"),
+        ({"inner": 3}, "inner: must hold a mapping of keys to values (got 3)"),
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_is_named_with_its_path_and_what_is_meant(raw, line):
+    with pytest.raises(ConfigError) as caught:
+        parse(Drawing, raw, "a test")
+    first, second = str(caught.value).splitlines()
+    assert first == "1 problem in a test:"
+    assert second.strip().startswith(line)
+    assert ("did you mean" in second) == ("did you mean" in line)
+
+
+def test_a_mistake_in_an_override_is_not_looked_for_in_the_file(tmp_path):
+    path = write(tmp_path, "titel: x\ninner: {names: [a]}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(Outer, path, ["inner.rate=-1", "innr.rate=2", "title.x=3"])
+    assert [line.split(" (")[0] for line in str(caught.value).splitlines()] == [
+        f"1 problem in {path}:",
+        "  titel: unknown key: did you mean 'title'?",
+        "3 problems in the overrides:",
+        "  title: Input should be a valid string",
+        "  inner.rate: Input should be greater than 0",
+        "  innr: unknown key: did you mean 'inner'?",
+    ]
+    with pytest.raises(ConfigError, match=r"1 problem in the overrides:\n  inner\.rate:"):
+        load(Outer, write(tmp_path, "title: a\n"), ["inner.rate=-1"])
+
+
+def test_a_suggestion_is_near_or_nothing():
+    assert suggestion("macro_f", ["ua", "wa", "macro_f1"]) == ": did you mean 'macro_f1'?"
+    assert suggestion("zzz", ["ua", "wa"]) == ""
+    assert suggestion("x", []) == ""
+
+
+def test_differences_name_every_setting_that_changed():
+    old = {"a": 1, "b": {"c": [1], "d": {}}, "gone": {"x": {"y": 2}}, "same": {"z": 1}}
+    new = {"a": 2, "b": {"c": [2], "d": {"e": "f"}}, "new": None, "same": {"z": 1}}
+    assert differences(old, new) == [
+        "a: was 1, now 2",
+        "b.c: was [1], now [2]",
+        "b.d.e: was not set, now 'f'",
+        "gone.x.y: was 2, now not set",
+        "new: was not set, now None",
+    ]
+    assert differences(old, new, ignored={"a", "b", "gone.x", "new"}) == []
+    assert differences({}, {"a": {}}) == ["a: was not set, now {}"]
+    assert differences(old, old) == []
 
 
 def test_an_unknown_key_without_a_near_one_lists_those_that_are_known(tmp_path):

@@ -82,8 +82,8 @@ def test_other_settings_are_refused_by_key(dataset: Path, corpus: Path, small) -
     with pytest.raises(OtherBuild) as caught:
         build(small.config(corpus, dataset, seed=9, labels="five"), workers=1)
     message = str(caught.value)
-    assert "seed: 1 there, 9 asked for" in message
-    assert "labels: 'four' there, 'five' asked for" in message
+    assert "seed: was 1, now 9" in message
+    assert "labels: was 'four', now 'five'" in message
     assert "augment" not in message
     settings = small.settings(corpus, dataset)["features"] | {"mels": 32}
     with pytest.raises(OtherBuild, match=r"features\.mels"):
