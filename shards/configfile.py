@@ -204,11 +204,11 @@ def _describe(kind: type[BaseModel], problem: Any, path: tuple[str, ...]) -> str
             key = _tag_field(models)
             known = [tag for model in models for tag in _tags(model, key)]
             shown = ".".join((*path, key))
+            wanted = " or ".join(filter(None, (", ".join(map(repr, known[:-1])), repr(known[-1]))))
             if problem["type"] == "union_tag_not_found":
-                return f"{shown}: required, but not set; known are {', '.join(known)}"
+                return f"{shown}: required, but not set; must be {wanted}"
             tag = problem["ctx"]["tag"]
-            hint = suggestion(tag, known)
-            return f"{shown}: must be one of {', '.join(known)}, not {tag!r}{hint}"
+            return f"{shown}: must be {wanted}, not {tag!r}{suggestion(tag, known)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{shown}: must hold a mapping of keys to values (got {given})"
     message = problem["msg"].removeprefix("Value error, ")

@@ -208,7 +208,7 @@ def test_half_precision(kind, batch):
         ({"audio": AUDIO, "fusion": {"kind": "paper"}}, "fusion needs both"),
         ({"audio": AUDIO, "freeze": ["text"]}, "the model has only audio"),
         ({"audio": AUDIO, "freeze": ["audio"]}, "leaves nothing to train"),
-        (KINDS["paper"] | {"fusion": {"kind": "concat"}}, "'paper', 'gated', 'cross_attention'"),
+        (KINDS["paper"] | {"fusion": {"kind": "concat"}}, "'paper', 'gated' or 'cross_attention'"),
         (
             KINDS["cross_attention"] | {"fusion": {"kind": "cross_attention", "heads": 5}},
             "multiple",
