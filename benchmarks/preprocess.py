@@ -91,7 +91,7 @@ def ours(paths: Sequence[Path], mfcc: bool) -> Stages:
     import soxr
 
     from shards.allocator import keep_freed_memory
-    from shards.extract import audio, augment
+    from shards.extract import audio, audio_snr, augment
     from shards.extract.features import Extractor, FeatureConfig
 
     keep_freed_memory()
@@ -110,7 +110,7 @@ def ours(paths: Sequence[Path], mfcc: bool) -> Stages:
         clock.lap("read")
         wave = soxr.resample(native, SOURCE_RATE, RATE)  # as `audio.read` does at that rate
         clock.lap("resample")
-        audio.wada_snr(wave)
+        audio_snr.wada_snr(wave)
         clock.lap("SNR")
         waves = [wave]
         for variant, one in augment.variants(wave, RATE, augmentation, 1, path.stem):

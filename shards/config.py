@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from shards.configfile import Config
-from shards.corpora import CorpusConfig
 from shards.corpora.labels import label_set
+from shards.corpora.read import CorpusConfig
 from shards.extract.audio import AudioConfig
 from shards.extract.augment import AugmentConfig
 from shards.extract.features import FeatureConfig

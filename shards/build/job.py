@@ -29,7 +29,8 @@ from shards.build.merge import check_rejected, merge
 from shards.build.vocabulary import commit_tokenizer, draft_tokenizer
 from shards.build.worker import Job, committed, make_shard, start_worker
 from shards.config import ShardConfig
-from shards.corpora import Corpus, read_corpus
+from shards.corpora.base import Corpus
+from shards.corpora.read import read_corpus
 from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.extract.features import Extractor

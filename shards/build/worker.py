@@ -18,7 +18,7 @@ from shards.allocator import keep_freed_memory
 from shards.config import ShardConfig
 from shards.corpora.labels import label_set
 from shards.corpora.utterance import Utterance
-from shards.extract import audio, augment, features, text
+from shards.extract import audio, audio_snr, augment, features, text
 from shards.store import sidecar
 from shards.store.index import TOKENIZER, shard_path
 from shards.store.schema import CLEAN, Sample, metadata, sample_key
@@ -125,7 +125,7 @@ class _Maker:
         except audio.AudioError as error:
             yield _reject(one, error.kind, str(error))
             return
-        ratio = round(audio.wada_snr(recording.wave), 2)
+        ratio = round(audio_snr.wada_snr(recording.wave), 2)
         if config.audio.min_snr is not None and ratio < config.audio.min_snr:
             reason = f"{ratio} dB is below audio.min_snr = {config.audio.min_snr}"
             if config.audio.low_snr == "drop":

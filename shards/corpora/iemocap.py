@@ -52,10 +52,14 @@ class IemocapConfig(Config):
     modalities: tuple[Modality, ...] = Field(default=("audio", "text"), min_length=1)
     max_problems: int = Field(default=0, ge=0)  # turns without audio or transcript to put up with
 
+    def read(self) -> Corpus:
+        """Read the corpus; see `read` below."""
+        return read(self)
+
 
 @dataclass
-class _Found:
-    """What was read so far, over all sessions."""
+class _Progress:
+    """What has been read so far, over all sessions."""
 
     turns: list[tuple[str, LabelledTurn]] = field(default_factory=list)  # with their session
     dialogues: dict[str, set[str]] = field(default_factory=dict)  # by session
@@ -74,51 +78,51 @@ def read(config: IemocapConfig) -> Corpus:
             or more than `max_problems` turns lack their audio file or transcript.
     """
     root = config.root.expanduser()
-    found = _Found()
+    progress = _Progress()
     for session, folder in _sessions(root, config.modalities):
-        found.dialogues[session] = set()
+        progress.dialogues[session] = set()
         for path in _label_files(folder):
-            _read_dialogue(path, session, folder, config.modalities, found)
-    found.errors.raise_if_any(root)
+            _read_dialogue(path, session, folder, config.modalities, progress)
+    progress.errors.raise_if_any(root)
 
     truth = root / TRUTH
-    codes = [(session, turn.code) for session, turn in found.turns]
-    notes = _describe(root, found)
+    codes = [(session, turn.code) for session, turn in progress.turns]
+    notes = _describe(root, progress)
     if truth.is_file():
         notes.append(f"a made corpus with known answers ({TRUTH}): not compared with the release")
     else:
-        notes += iemocap_release.compare(codes, found.dialogues)
-    notes += check_problems(found.problems, config.max_problems, root)
+        notes += iemocap_release.compare(codes, progress.dialogues)
+    notes += check_problems(progress.problems, config.max_problems, root)
     return Corpus(
-        sorted(found.utterances, key=lambda utterance: utterance.id),
+        sorted(progress.utterances, key=lambda utterance: utterance.id),
         notes,
-        found.problems,
+        progress.problems,
         truth if truth.is_file() else None,
     )
 
 
 def _read_dialogue(
-    path: Path, session: str, folder: Path, modalities: tuple[Modality, ...], found: _Found
+    path: Path, session: str, folder: Path, modalities: tuple[Modality, ...], progress: _Progress
 ) -> None:
     dialogue = path.stem
     match = _DIALOGUE.fullmatch(dialogue)
     if match is None or int(match[1]) != int(session):
-        found.errors.add(
+        progress.errors.add(
             str(path),
             f"not the name of a dialogue of session {session}; only label files belong there",
         )
         return
-    found.dialogues[session].add(dialogue)
+    progress.dialogues[session].add(dialogue)
     transcript = Transcript.of(folder / TRANSCRIPTS / path.name)
     # Counted over all labelled turns, so that leaving one out renumbers nothing.
-    for number, turn in enumerate(parse_labels(path, found.errors)):
-        found.turns.append((session, turn))
-        letter = _speaker_letter(turn, dialogue, found)
+    for number, turn in enumerate(parse_labels(path, progress.errors)):
+        progress.turns.append((session, turn))
+        letter = _speaker_letter(turn, dialogue, progress)
         audio = text = None
         problems = []
         if "audio" in modalities:
             audio = folder / AUDIO / dialogue / f"{turn.name}.wav"
-            if audio not in found.files:
+            if audio not in progress.files:
                 problems.append(Problem(MISSING_AUDIO, turn.name, f"there is no file {audio}"))
         if "text" in modalities:
             text = transcript.texts.get(turn.name)
@@ -126,9 +130,9 @@ def _read_dialogue(
                 why = transcript.why_missing()
                 problems.append(Problem(MISSING_TRANSCRIPT, turn.name, why))
         if problems:
-            found.problems.append(problems[0])  # one a turn: they are counted in turns
+            progress.problems.append(problems[0])  # one a turn: they are counted in turns
             continue
-        found.utterances.append(
+        progress.utterances.append(
             Utterance(
                 id=turn.name,
                 audio=audio,
@@ -146,14 +150,14 @@ def _read_dialogue(
         )
 
 
-def _speaker_letter(turn: LabelledTurn, dialogue: str, found: _Found) -> str:
-    first = found.sources.setdefault(turn.name, turn.source)
+def _speaker_letter(turn: LabelledTurn, dialogue: str, progress: _Progress) -> str:
+    first = progress.sources.setdefault(turn.name, turn.source)
     if first is not turn.source:
-        found.errors.add(turn.source, f"{turn.name} was labelled before, at {first}; remove one")
+        progress.errors.add(turn.source, f"{turn.name} was labelled before, at {first}; remove one")
     # The dialogue's name is a prefix of others (script01_1, script01_1b): compare it whole.
     prefix, _, last = turn.name.rpartition("_")
     if prefix != dialogue or last[:1] not in ("F", "M"):
-        found.errors.add(
+        progress.errors.add(
             turn.source,
             f"{turn.name!r} is no turn of {dialogue}: expected {dialogue}_F… or {dialogue}_M…; "
             "mend the line, or restore the file from the release",
@@ -197,17 +201,17 @@ def _label_files(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / LABELS).glob("*.txt") if not path.name.startswith("."))
 
 
-def _describe(root: Path, found: _Found) -> list[str]:
-    turns = [turn for _, turn in found.turns]
+def _describe(root: Path, progress: _Progress) -> list[str]:
+    turns = [turn for _, turn in progress.turns]
     if not turns:
         raise CorpusError(f"the label files under {root}/Session*/{LABELS} hold no turns")
     improvised = sum("_impro" in turn.name for turn in turns)
     hours = sum(turn.end - turn.start for turn in turns) / 3600
-    dialogues = sum(map(len, found.dialogues.values()))
-    codes = [(session, turn.code) for session, turn in found.turns]
+    dialogues = sum(map(len, progress.dialogues.values()))
+    codes = [(session, turn.code) for session, turn in progress.turns]
     notes = [
         f"{root}: {len(turns)} labelled turns ({improvised} improvised, {len(turns) - improvised} "
-        f"scripted) in {dialogues} dialogues of {len(found.dialogues)} sessions, {hours:.2f} h",
+        f"scripted) in {dialogues} dialogues of {len(progress.dialogues)} sessions, {hours:.2f} h",
         count_table(codes, "by session"),
         iemocap_release.kept_by_label_sets(codes),
     ]

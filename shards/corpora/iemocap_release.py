@@ -72,7 +72,7 @@ def compare(turns: Iterable[tuple[str, str]], dialogues: Mapping[str, set[str]])
             f"not the IEMOCAP release ({foreign[0]} is none of its 151 dialogues): "
             "the counts are not compared with the published ones"
         ]
-    found = Counter(turns)
+    counted = Counter(turns)
     warnings = []
     for index, session in enumerate(SESSIONS):
         missing = sorted(DIALOGUES[session] - dialogues.get(session, set()))
@@ -87,9 +87,9 @@ def compare(turns: Iterable[tuple[str, str]], dialogues: Mapping[str, set[str]])
         else:
             warnings += [
                 f"WARNING: session {session}, {CODE_NAMES.get(code, 'no majority')} ({code}): "
-                f"{found[session, code]} turns, but the published release has {counts[index]}"
+                f"{counted[session, code]} turns, but the published release has {counts[index]}"
                 for code, counts in COUNTS.items()
-                if found[session, code] != counts[index]
+                if counted[session, code] != counts[index]
             ]
     if warnings:
         return [*warnings, "WARNING: restore the files named above from the release"]
@@ -98,12 +98,12 @@ def compare(turns: Iterable[tuple[str, str]], dialogues: Mapping[str, set[str]])
 
 def kept_by_label_sets(turns: Iterable[tuple[str, str]]) -> str:
     """How many turns the usual label sets keep, by session: a corpus cut in half shows here."""
-    found = Counter(turns)
-    sessions = sorted({session for session, _ in found})
+    counted = Counter(turns)
+    sessions = sorted({session for session, _ in counted})
     lines = []
     for name in ("four", "five", "six"):
         codes = [code for group in label_set(name).codes for code in group]
-        kept = [sum(found[session, code] for code in codes) for session in sessions]
+        kept = [sum(counted[session, code] for code in codes) for session in sessions]
         lines.append(f"{name} classes {sum(kept)} ({'/'.join(map(str, kept))})")
     return "turns kept, in all and by session: " + ", ".join(lines)
 

@@ -3,10 +3,11 @@ import time
 import pytest
 
 from shards.configfile import ConfigError, parse
-from shards.corpora import Corpus, CorpusError, IemocapConfig, read_corpus
-from shards.corpora.base import Errors
+from shards.corpora.base import Corpus, CorpusError, Errors
+from shards.corpora.iemocap import IemocapConfig
 from shards.corpora.iemocap_files import parse_labels
 from shards.corpora.iemocap_release import COUNTS, DIALOGUES
+from shards.corpora.read import read_corpus
 
 
 def read(release, **settings) -> Corpus:

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from shards.configfile import Config, ConfigError, dump, parse
-from shards.corpora import CorpusConfig, CorpusError, TableConfig, read_corpus
+from shards.corpora.base import CorpusError
+from shards.corpora.read import CorpusConfig, read_corpus
+from shards.corpora.table import TableConfig
 from shards.corpora.table_spec import TableSpec
 
 SHIPPED = Path(__file__).parents[3] / "configs/corpora"
@@ -374,7 +376,7 @@ def test_the_reader_is_chosen_by_name():
 
     held = parse(Holder, {"corpus": {"reader": "table", "root": "r", "spec": simple()}}, "x")
     assert isinstance(held.corpus, TableConfig)
-    with pytest.raises(ConfigError, match=r"iemocap.*table"):
+    with pytest.raises(ConfigError, match=r"iemocap, table.*did you mean 'table'"):
         parse(Holder, {"corpus": {"reader": "tabel", "root": "r"}}, "x")
 
 

@@ -13,9 +13,9 @@ import torchaudio
 from scipy.stats import chi2_contingency
 from torch import nn
 
-from shards.corpora import read_corpus
 from shards.corpora.iemocap import IemocapConfig
 from shards.corpora.labels import label_set
+from shards.corpora.read import read_corpus
 from shards.sample.ceilings import ceilings, read_truth, release_code
 from shards.sample.corpus import MAX_DIALOGUES, SampleError, dialogue_name, write_corpus
 from shards.sample.emotions import EMOTIONS
