@@ -47,7 +47,7 @@ from emo.data.samples import TrainingSteps
 from emo.distributed.runtime import Runtime
 from emo.evaluation.outputs import predict_part
 from emo.evaluation.report import scores
-from emo.runs import checkpoint
+from emo.runs import random_state
 from emo.runs.checkpoint import Progress
 from emo.runs.experiment import Experiment
 from emo.runs.folder import open_run
@@ -67,7 +67,7 @@ def set_up(config: ExperimentConfig) -> tuple[Runtime, Experiment]:
         clip=config.optim.clip or 0.0,
     )  # fmt: skip
     experiment = Experiment.build(runtime, config)
-    checkpoint.seed_rank(settings.seed, 0, 0)
+    random_state.seed_rank(settings.seed, 0, 0)
     return runtime, experiment
 
 

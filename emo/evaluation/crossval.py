@@ -21,10 +21,10 @@ from emo.config import ExperimentConfig
 from emo.evaluation import metrics
 from emo.evaluation.report import read_predictions
 from emo.runs import files
-from emo.runs.experiment import VIEW_COLUMNS
 from shards import atomic, configfile
 from shards.errors import UserError
 from shards.store.index import open_dataset
+from shards.views.view import COLUMNS
 from shards.views.view import folds as folds_of
 
 TRAIN = Path(__file__).parents[2] / "launch" / "train.sh"
@@ -92,8 +92,8 @@ def fold_settings(config: ExperimentConfig, seeds: int | None) -> dict[str, list
             f"seed{seed}": [f"data.view.seed={seed}", f"train.seed={seed}"]
             for seed in range(first, first + seeds)
         }
-    dataset = open_dataset(config.data.shards, columns=list(VIEW_COLUMNS))
-    names = folds_of(dataset.columns(*VIEW_COLUMNS), config.data.view)
+    dataset = open_dataset(config.data.shards, columns=list(COLUMNS))
+    names = folds_of(dataset.columns(*COLUMNS), config.data.view)
     if not names:
         raise CrossvalError(
             f"protocol {config.data.view.protocol} has no folds: use --seeds K, or "

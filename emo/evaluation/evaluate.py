@@ -11,6 +11,7 @@ from emo.evaluation.calibration import at_temperature, fit_temperature
 from emo.evaluation.outputs import ALONE, predict_part
 from emo.evaluation.report import confusion_table, report, report_alone, write_predictions
 from emo.runs import checkpoint, files
+from emo.runs.record import facts
 from emo.runs.run import Run
 from shards import atomic
 
@@ -44,7 +45,7 @@ def finish(run: Run) -> None:
                 }
             write_predictions(config.run, part, found, experiment.dataset, experiment.view)
     if runtime.main:
-        summary = experiment.facts() | {
+        summary = facts(experiment) | {
             "checkpoint": chosen.name, "temperature": temperature, "parts": parts,
         }  # fmt: skip
         atomic.write(files.metrics(config.run), (json.dumps(summary, indent=1) + "\n").encode())

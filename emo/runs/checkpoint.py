@@ -10,18 +10,14 @@ renamed to `step-00000120.damaged`.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import pickle
-import random
 import re
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -30,6 +26,8 @@ from torch import Tensor, nn
 from emo.data.plan import DataState
 from emo.distributed import state
 from emo.distributed.runtime import Runtime
+from emo.runs import random_state
+from emo.runs.random_state import CheckpointError
 from shards import atomic
 from shards.errors import UserError
 
@@ -40,10 +38,6 @@ MANIFEST = "manifest.json"
 BEST = "best.json"
 DAMAGED = ".damaged"
 FOLDER = re.compile(r"step-(\d{8})$")
-
-
-class CheckpointError(UserError):
-    """A checkpoint that cannot be written or used."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,7 @@ def save(
 
     def write_ours() -> None:
         with atomic.disk_errors(draft):
-            _write_rng(draft / f"rng-{runtime.rank}.pt", runtime)
+            random_state.write(draft / f"rng-{runtime.rank}.pt", runtime.device)
             if runtime.main:
                 write_tensors(draft / WEIGHTS, weights)
                 write_tensors(draft / MOMENTS, moments)
@@ -226,49 +220,10 @@ def restore(
     state.scatter_moments(runtime, model, optimizer, load_file(checkpoint / MOMENTS))
     state.set_loss_scale(runtime.scaler(optimizer), progress.loss_scale)
     if manifest["world"] == runtime.world:
-        _read_rng(checkpoint / f"rng-{runtime.rank}.pt", runtime)
+        random_state.restore(checkpoint / f"rng-{runtime.rank}.pt", runtime.device)
     else:
-        seed_rank(seed, progress.step, runtime.rank)
+        random_state.seed_rank(seed, progress.step, runtime.rank)
     return runtime.together(lambda: _settle_best(runtime, checkpoint.parent, progress))
-
-
-def seed_rank(seed: int, step: int, rank: int) -> None:
-    """Give this rank its own random stream (dropout and the like) from (seed, step, rank)."""
-    words = np.random.SeedSequence([seed, step, rank]).generate_state(3)
-    torch.manual_seed(int(words[0]))  # CUDA's generators as well
-    np.random.seed(int(words[1]))
-    random.seed(int(words[2]))
-
-
-def _write_rng(path: Path, runtime: Runtime) -> None:
-    _, keys, position, has_gauss, cached = np.random.get_state()
-    version, internal, gauss = random.getstate()
-    rng = {
-        "torch": torch.get_rng_state(),
-        "numpy": (torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
-        "python": (version, list(internal), gauss),
-    }
-    if runtime.device.type == "cuda":
-        rng["cuda"] = torch.cuda.get_rng_state(runtime.device)
-    whole = io.BytesIO()  # written to a full disk, torch would raise anything but an OSError
-    torch.save(rng, whole)
-    path.write_bytes(whole.getvalue())
-
-
-def _read_rng(path: Path, runtime: Runtime) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing: the random state of rank {runtime.rank}")
-    try:
-        rng = torch.load(path, weights_only=True)
-    except pickle.UnpicklingError:
-        raise CheckpointError(f"{path} holds more than tensors and numbers: not loaded") from None
-    torch.set_rng_state(rng["torch"])
-    keys, position, has_gauss, cached = rng["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    version, internal, gauss = rng["python"]
-    random.setstate((version, tuple(internal), gauss))
-    if "cuda" in rng and runtime.device.type == "cuda":
-        torch.cuda.set_rng_state(rng["cuda"], runtime.device)
 
 
 def _committed(folder: Path) -> list[Path]:

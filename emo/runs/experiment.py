@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import platform
-import shlex
-import shutil
-import socket
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from emo.config import ExperimentConfig
-from emo.data.dialogues import build_parts, source_hash, vector_facts
+from emo.data.dialogues import build_parts
 from emo.data.normalise import Statistics, feature_sums, statistics_of
 from emo.data.plan import Plan
 from emo.data.samples import DataError, Samples, targets, training_rows
@@ -27,15 +21,10 @@ from emo.models.model import EmotionModel
 from emo.models.pretrained import read_preprocessing
 from emo.runs import checkpoint, files
 from emo.runs.folder import RunError
-from shards import atomic, configfile
 from shards.extract.text import Tokens
 from shards.extract.waveform import KIND as WAVEFORM
 from shards.store.index import TOKENIZER, Dataset, open_dataset
-from shards.views.view import View, make_view
-
-VIEW_COLUMNS = (
-    "utterance", "variant", "label", "speaker", "session", "dialogue", "turn", "text", "split",
-)  # fmt: skip
+from shards.views.view import COLUMNS, View, make_view
 
 
 @dataclass(frozen=True)
@@ -101,41 +90,10 @@ class Experiment:
         parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         return cls(config, dataset, view, rows, samples, plan, model, parameters)
 
-    def facts(self) -> dict[str, Any]:
-        """What every result states beside its numbers."""
-        view = self.view
-        return {
-            "name": self.config.name,
-            "model": list(self.config.model.children()),
-            "protocol": view.name,
-            "view": view.digest,
-            "overlap": view.overlap,
-            "classes": list(view.label_set.classes),
-            "label_codes": dict(zip(view.label_set.classes, view.label_set.codes, strict=True)),
-            "counts": {p: len(r) for p, r in
-                       (("train", view.train), ("val", view.val), ("test", view.test))},
-            "dataset": {"folder": str(self.dataset.folder), "hash": source_hash(self.dataset),
-                        "corpus": self.dataset.manifest.settings["corpus"].get("content")},
-            "context": self.context(),
-            "kinds": self.model.kinds() if isinstance(self.model, EmotionModel) else {},
-            "seed": self.config.train.seed,
-            "parameters": self.parameters,
-            "code": code_version(),
-        }  # fmt: skip
-
-    def context(self) -> dict[str, Any] | None:
-        """What a context model reads, and sees beside the turn (`past` or `whole`) of it."""
-        chosen = self.config.model.context
-        if chosen is None:
-            return None
-        sees = "past" if chosen.kind == "icon" else "whole"
-        return {"kind": chosen.kind, "reads": list(chosen.modalities), "sees": sees,
-                "members": self.config.inputs, "vectors": vector_facts(self.dataset)}  # fmt: skip
-
 
 def view_of(dataset: Dataset, config: ExperimentConfig) -> View:
     """The protocol's parts as rows of `dataset`."""
-    return make_view(dataset.columns(*VIEW_COLUMNS), config.data.view)
+    return make_view(dataset.columns(*COLUMNS), config.data.view)
 
 
 def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
@@ -174,65 +132,6 @@ def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
     if problems:
         raise DataError(f"{dataset.folder} does not fit the model:\n  " + "\n  ".join(problems))
     return tokens
-
-
-def record(config: ExperimentConfig, experiment: Experiment, runtime: Runtime) -> None:
-    """Write what the run is: resolved config, statistics, facts, and the command to repeat it."""
-    run = config.run
-    atomic.write(run / files.CONFIG, configfile.dump(config).encode())
-    if experiment.samples.statistics:
-        text = json.dumps(experiment.samples.statistics.to_json())
-        atomic.write(run / files.STATISTICS, text.encode())
-    command = [
-        f"EMO_PROCESSES={config.runtime.processes}", "launch/train.sh", config.runtime.strategy,
-        str(run / files.CONFIG), f"run={run}-again", "resume=never",
-    ]  # fmt: skip
-    if config.model.text and not (run / files.TOKENIZER).is_dir():
-        shutil.copytree(experiment.dataset.folder / TOKENIZER, run / files.TOKENIZER)
-    script = (
-        "#!/usr/bin/env bash\n# Repeats this run. Code: "
-        f"{code_version()}\n{' '.join(shlex.quote(c) for c in command)}\n"
-    )
-    atomic.write(run / files.COMMAND, script.encode())
-    facts = experiment.facts() | {
-        "recipe": recipe(experiment),
-        "software": {"python": platform.python_version(), "torch": torch.__version__},
-        "machine": {"host": socket.gethostname(), "device": str(runtime.device),
-                    "processes": runtime.world, "strategy": config.runtime.strategy,
-                    "precision": config.runtime.precision},
-    }  # fmt: skip
-    atomic.write(run / files.RECORD, (json.dumps(facts, indent=1) + "\n").encode())
-
-
-def recipe(experiment: Experiment) -> dict[str, Any]:
-    """How raw input became this model's input: all that prediction needs besides the weights."""
-    settings, statistics = experiment.dataset.manifest.settings, experiment.samples.statistics
-    return {
-        "description": experiment.model.describe(),
-        "audio": settings.get("audio"),
-        "features": settings.get("features"),
-        "kind": experiment.config.data.audio,
-        "frames": experiment.config.data.frames,
-        "statistics": statistics.to_json() if statistics else None,
-        "max_tokens": (experiment.dataset.manifest.tokenizer or {}).get("max_tokens"),
-    }
-
-
-def code_version() -> str:
-    """The commit of this checkout, with `+changes` where files differ from it."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown (no git checkout)"
 
 
 def load_statistics(run: Path) -> Statistics | None:

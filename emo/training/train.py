@@ -21,10 +21,11 @@ from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
 from emo.evaluation.outputs import StopRequested, fetch, predict_part
 from emo.evaluation.report import scores
-from emo.runs import checkpoint, files
+from emo.runs import checkpoint, files, random_state
 from emo.runs.checkpoint import Progress
-from emo.runs.experiment import Experiment, record
+from emo.runs.experiment import Experiment
 from emo.runs.folder import open_run
+from emo.runs.record import record
 from emo.runs.run import Run
 from emo.runs.tracker import Tracker
 from emo.training import optim
@@ -61,14 +62,14 @@ def train(config: ExperimentConfig) -> Outcome:
         optimizer = optim.build_optimizer(experiment.model, config.optim, config.runtime.offload)
         model, optimizer = runtime.prepare(experiment.model, optimizer)
         progress = Progress(step=0, data=experiment.plan.start())
-        checkpoint.seed_rank(settings.seed, 0, runtime.rank)
+        random_state.seed_rank(settings.seed, 0, runtime.rank)
         if resumable is not None:
             progress = checkpoint.restore(runtime, resumable, model, optimizer, settings.seed)
             progress = replace(progress, data=experiment.plan.resume(progress.data))
-        if runtime.main:
-            record(config, experiment, runtime)
         tracker = Tracker(config.run, main=runtime.main, step=progress.step)
         run = Run(runtime, experiment, model, tracker, optimizer)
+        if runtime.main:
+            record(run)
         what = banner(run, progress)
         tracker.say(what)
         tracker.describe("run", "    " + what.replace("\n", "\n    "), progress.step)

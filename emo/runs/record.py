@@ -1,0 +1,116 @@
+"""What a run folder says of its run: settings, data, code, machine, and how to repeat it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emo.data.dialogues import source_hash, vector_facts
+from emo.models.model import EmotionModel
+from emo.runs import files
+from emo.runs.experiment import Experiment
+from emo.runs.run import Run
+from shards import atomic, configfile
+from shards.store.index import TOKENIZER
+
+
+def record(run: Run) -> None:
+    """Write the resolved configuration, the statistics, the facts, and the command to repeat it."""
+    experiment, config, folder = run.experiment, run.config, run.config.run
+    atomic.write(folder / files.CONFIG, configfile.dump(config).encode())
+    if experiment.samples.statistics:
+        text = json.dumps(experiment.samples.statistics.to_json())
+        atomic.write(folder / files.STATISTICS, text.encode())
+    if config.model.text and not (folder / files.TOKENIZER).is_dir():
+        shutil.copytree(experiment.dataset.folder / TOKENIZER, folder / files.TOKENIZER)
+    command = [
+        f"EMO_PROCESSES={config.runtime.processes}", "launch/train.sh", config.runtime.strategy,
+        str(folder / files.CONFIG), f"run={folder}-again", "resume=never",
+    ]  # fmt: skip
+    script = (
+        "#!/usr/bin/env bash\n# Repeats this run. Code: "
+        f"{code_version()}\n{' '.join(shlex.quote(c) for c in command)}\n"
+    )
+    atomic.write(folder / files.COMMAND, script.encode())
+    contents = facts(experiment) | {
+        "recipe": recipe(experiment),
+        "software": {"python": platform.python_version(), "torch": torch.__version__},
+        "machine": {"host": socket.gethostname(), "device": str(run.runtime.device),
+                    "processes": run.runtime.world, "strategy": config.runtime.strategy,
+                    "precision": config.runtime.precision},
+    }  # fmt: skip
+    atomic.write(folder / files.RECORD, (json.dumps(contents, indent=1) + "\n").encode())
+
+
+def facts(experiment: Experiment) -> dict[str, Any]:
+    """What every result states beside its numbers."""
+    config, view, dataset = experiment.config, experiment.view, experiment.dataset
+    model = experiment.model
+    return {
+        "name": config.name,
+        "model": list(config.model.children()),
+        "protocol": view.name,
+        "view": view.digest,
+        "overlap": view.overlap,
+        "classes": list(view.label_set.classes),
+        "label_codes": dict(zip(view.label_set.classes, view.label_set.codes, strict=True)),
+        "counts": {p: len(r) for p, r in
+                   (("train", view.train), ("val", view.val), ("test", view.test))},
+        "dataset": {"folder": str(dataset.folder), "hash": source_hash(dataset),
+                    "corpus": dataset.manifest.settings["corpus"].get("content")},
+        "context": context(experiment),
+        "kinds": model.kinds() if isinstance(model, EmotionModel) else {},
+        "seed": config.train.seed,
+        "parameters": experiment.parameters,
+        "code": code_version(),
+    }  # fmt: skip
+
+
+def context(experiment: Experiment) -> dict[str, Any] | None:
+    """What a context model reads, and what it sees beside the turn: the `past`, or the `whole`."""
+    chosen = experiment.config.model.context
+    if chosen is None:
+        return None
+    sees = "past" if chosen.kind == "icon" else "whole"
+    return {"kind": chosen.kind, "reads": list(chosen.modalities), "sees": sees,
+            "members": experiment.config.inputs,
+            "vectors": vector_facts(experiment.dataset)}  # fmt: skip
+
+
+def recipe(experiment: Experiment) -> dict[str, Any]:
+    """How raw input became this model's input: all that prediction needs besides the weights."""
+    manifest, statistics = experiment.dataset.manifest, experiment.samples.statistics
+    return {
+        "description": experiment.model.describe(),
+        "audio": manifest.settings.get("audio"),
+        "features": manifest.settings.get("features"),
+        "kind": experiment.config.data.audio,
+        "frames": experiment.config.data.frames,
+        "statistics": statistics.to_json() if statistics else None,
+        "max_tokens": (manifest.tokenizer or {}).get("max_tokens"),
+    }
+
+
+def code_version() -> str:
+    """The commit of this checkout, with `+changes` where files differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        # An installed package may lie in somebody else's checkout: that commit is not ours.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (no git checkout)"
