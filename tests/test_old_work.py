@@ -76,7 +76,7 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
         return [line for n, (a, b) in pairs for line in differences(a, b, f"{where}/{n}")]
     if isinstance(old, float) and isinstance(new, float):
         near = math.isclose(old, new, rel_tol=0, abs_tol=TOLERANCE)
-        return [] if near or math.isnan(old) and math.isnan(new) else [f"{where}: {old} {new}"]
+        return [] if near or (math.isnan(old) and math.isnan(new)) else [f"{where}: {old} {new}"]
     return [] if old == new else [f"{where}: {old!r} became {new!r}"]
 
 
@@ -205,8 +205,9 @@ def test_runs_and_exports_predict_the_same(here, which, capsys):
 
 
 def test_an_export_of_an_old_run_is_the_old_export(here, tmp_path):
-    from emo.__main__ import main
     from safetensors.numpy import load_file
+
+    from emo.__main__ import main
 
     assert main(["export", "runs/fusion", str(tmp_path / "again")]) == 0
     old, new = (load_file(f / "model.safetensors") for f in (Path("export"), tmp_path / "again"))
