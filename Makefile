@@ -32,11 +32,13 @@ table3: venv
 test: venv
 	python -m pytest tests -m "not torture"
 
-## make check   lint, format, types, shell scripts
+## make check   lint, format, types, dead code, shell scripts, the rules for imports and sizes
 check: venv
 	ruff check .
 	ruff format --check .
 	mypy
+	vulture
+	python -m pytest tests/test_imports.py tests/test_house_rules.py
 	find launch slurm benchmarks .ci -name '*.sh' -o -name '*.sbatch' -o -path .ci/run | xargs -r shellcheck -x
 
 ## make torture every kill, damage and preemption there is (hours); figures go to benchmarks/results
