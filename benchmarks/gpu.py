@@ -25,7 +25,7 @@ import torch
 from table import Table, resident  # this folder's
 
 from emo.config import ExperimentConfig
-from emo.data.samples import Samples
+from emo.data.source import Batch
 from emo.distributed.runtime import Runtime
 from emo.models.model import EmotionModel
 from emo.runs.run import Run
@@ -38,11 +38,11 @@ BERT_BASE = {"hidden": 768, "layers": 12, "heads": 12, "intermediate": 3072, "po
 VOCABULARY, CLASSES = 28_996, 5  # bert-base-cased's
 
 
-class InMemory(Samples):
-    """For batches that are on the device already: there is no dataset behind them."""
+class InMemory:
+    """Gives the model what a batch holds: it is on the device already."""
 
-    def __init__(self) -> None:
-        """Nothing is read."""
+    def to_model(self, batch: Batch, *_: Any) -> dict[str, torch.Tensor]:
+        return batch.inputs
 
 
 def flops(sizes: dict[str, int], batch: int, length: int) -> int:
@@ -96,19 +96,24 @@ def measure(config: ExperimentConfig, length: int, steps: int, warm: int) -> tup
     made = EmotionModel(config.model, classes=CLASSES, features=0, vocabulary=VOCABULARY)
     model, optimizer = runtime.prepare(made, build_optimizer(made, config.optim))
     model.train()
+    device = runtime.device
     words = {
         "tokens": torch.randint(1000, VOCABULARY, (batch, length)),
         "token_mask": torch.ones(batch, length, dtype=torch.bool),
-        "target": torch.eye(CLASSES)[torch.arange(batch) % CLASSES],
-        "valid": torch.ones(batch, dtype=torch.bool),
     }
-    words = {name: tensor.to(runtime.device) for name, tensor in words.items()}
+    whole = Batch(
+        row=torch.arange(batch),
+        valid=torch.ones(batch, dtype=torch.bool, device=device),
+        skipped=torch.zeros(batch, dtype=torch.int64),
+        target=torch.eye(CLASSES)[torch.arange(batch) % CLASSES].to(device),
+        inputs={name: tensor.to(device) for name, tensor in words.items()},
+    )
     setting: Any = SimpleNamespace(config=config, samples=InMemory())  # all that a step reads of it
     run = Run(runtime, setting, model, Tracker(config.run, main=False, step=0), optimizer)
     times = []
     for _ in range(warm + steps):
         began = now()
-        done = train_step(run, [words], batch)
+        done = train_step(run, [whole], batch)
         times.append(now() - began)
         assert done.applied
     on_gpu = runtime.device.type == "cuda"

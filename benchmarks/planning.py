@@ -21,8 +21,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from emo.data.orders import padding_share
-from emo.data.plan import Plan, PlanConfig, rank_slices
+from emo.data.config import PlanConfig
+from emo.data.plan import Plan, UnitFacts, rank_slices
 
 ORDERS = get_args(PlanConfig.model_fields["order"].annotation)
 
@@ -47,7 +47,8 @@ def measure(order: str, units: int, world: int, global_batch: int) -> dict[str, 
         units //= 20
         facts["groups"] = list(np.arange(units * 20).reshape(units, 20))
     before, used = time.perf_counter(), time.process_time()
-    plan = Plan(PlanConfig(order=order), units=units, global_batch=global_batch, seed=1, **facts)
+    plan = Plan(PlanConfig(order=order), units=units, global_batch=global_batch, seed=1,
+                facts=UnitFacts(**facts))  # fmt: skip
     made = time.perf_counter()
     steps = rank_slices(plan.epoch(0), world, rank=world // 2)
     started, used = time.perf_counter(), time.process_time() - used
@@ -61,6 +62,18 @@ def measure(order: str, units: int, world: int, global_batch: int) -> dict[str, 
     if order == "bucketed":
         result["padding"] = padding_share(plan.epoch(0), facts["lengths"])
     return result
+
+
+def padding_share(batches: np.ndarray, lengths: np.ndarray) -> float:
+    """Share of padding if each batch is padded to its longest unit; missing units (-1) count not.
+
+    Args:
+        batches: int64 [steps, global batch], -1 for no unit.
+        lengths: [units].
+    """
+    valid = batches >= 0
+    taken = np.where(valid, lengths[np.maximum(batches, 0)], 0)
+    return float(1 - taken.sum() / (taken.max(axis=1) * valid.sum(axis=1)).sum())
 
 
 def table(options: argparse.Namespace) -> None:

@@ -31,11 +31,13 @@ import webdataset
 from rich.console import Console
 from rich.table import Table
 
-from emo.data.config import DataConfig
+from emo.data.config import DataConfig, PlanConfig
 from emo.data.loader import Loader
 from emo.data.normalise import Statistics
-from emo.data.plan import Plan, PlanConfig
-from emo.data.samples import Samples, TrainingSteps
+from emo.data.plan import Plan, Share
+from emo.data.source import Supervision
+from emo.data.steps import TrainingSteps
+from emo.data.utterances import Utterances
 from shards.allocator import keep_freed_memory
 from shards.build import claim
 from shards.build.merge import merge
@@ -51,7 +53,8 @@ BATCH = 32
 LIMIT = "pread + CRC32 (the limit)"
 BUFFER = 1000  # samples in webdataset's shuffle buffer, its documentation's example
 MELS, TOKENS = 64, 24
-MEMBERS = ("logmel", "tokens")
+INPUTS = {"audio": "logmel", "text": "tokens"}
+MEMBERS = tuple(INPUTS.values())
 Batch = dict[str, torch.Tensor]
 
 
@@ -89,7 +92,7 @@ def make_dataset(folder: Path, samples: int) -> None:
 
 
 def collate(samples: list[dict[str, Any]]) -> Batch:
-    """What `emo.data.samples.Samples.batch` makes of shards: padded values and masks."""
+    """What `emo.data.utterances.Utterances.batch` makes of shards: padded values and masks."""
     lengths = np.array([len(sample["logmel.npy"]) for sample in samples])[:, None]
     sizes = np.array([len(sample["tokens.npy"]) for sample in samples])[:, None]
     audio = np.zeros((len(samples), lengths.max(), MELS), np.float16)
@@ -113,11 +116,10 @@ class Ours:
         dataset = open_dataset(folder)
         count = len(dataset)
         statistics = Statistics(np.zeros(MELS, np.float32), np.ones(MELS, np.float32), 1)
-        samples = Samples(
+        samples = Utterances(
             dataset,
-            MEMBERS,
-            labels=np.zeros(count, np.int64),
-            targets=np.zeros((count, 4), np.float32),
+            INPUTS,
+            Supervision(np.zeros(count, np.int64), np.zeros((count, 4), np.float32)),
             statistics=statistics,
             pad_token=0,
             config=DataConfig(shards=folder),
@@ -130,16 +132,14 @@ class Ours:
             plan,
             begin,
             epochs=epochs,
-            world=1,
-            rank=0,
-            accumulation=1,
+            share=Share(),
         )
         self.batches = iter(Loader(steps, range(len(steps)), workers=workers))
         self.steps = plan.steps_per_epoch
 
     def __iter__(self) -> Iterator[Batch]:
         for [batch] in islice(self.batches, self.steps):
-            yield batch
+            yield batch.inputs
 
 
 def stream(folder: Path, workers: int) -> Iterable[Batch]:

@@ -43,7 +43,8 @@ from turns import CUDA, Contestant, Turns, consumed, finish_work, race  # this f
 
 import emo.training.train
 from emo.config import ExperimentConfig
-from emo.data.samples import TrainingSteps
+from emo.data.plan import Share
+from emo.data.steps import TrainingSteps
 from emo.distributed.runtime import Runtime
 from emo.evaluation.outputs import predict_part
 from emo.evaluation.report import scores
@@ -136,15 +137,15 @@ def bare(pipe: Connection, config: ExperimentConfig, file: Path) -> None:
     begun = 0
     for end in turns.ends:
         turns.wait()
-        batches = [
-            experiment.samples.to_model(steps[number][0], runtime.device, runtime.dtype)
-            for number in range(begun, end)
-        ]
+        batches = []
+        for [batch] in map(steps.__getitem__, range(begun, end)):
+            inputs = experiment.samples.to_model(batch, runtime.device, runtime.dtype)
+            batches.append((inputs, batch.target.to(runtime.device)))
         begun = end
         began, used = finish_work(), time.process_time()
-        for batch in batches:
+        for inputs, target in batches:
             with torch.autocast(runtime.device.type, torch.bfloat16, enabled=half):
-                loss = F.cross_entropy(model(batch), batch["target"])
+                loss = F.cross_entropy(model(inputs), target)
             loss.backward()
             if config.optim.clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
@@ -159,7 +160,7 @@ def bare(pipe: Connection, config: ExperimentConfig, file: Path) -> None:
 def training_steps(config: ExperimentConfig, experiment: Experiment) -> TrainingSteps:
     return TrainingSteps(
         experiment.samples, experiment.rows, experiment.plan, experiment.plan.start(),
-        epochs=config.train.epochs, world=1, rank=0, accumulation=1,
+        epochs=config.train.epochs, share=Share(),
     )  # fmt: skip
 
 

@@ -59,10 +59,10 @@ class ExperimentConfig(Config):
         return self
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """The members of a sample that the model reads."""
-        if self.model.context is not None:
-            return tuple(f"{m}_{self.model.context.reads}" for m in self.model.context.modalities)
-        audio = (self.data.audio,) if self.model.audio else ()
-        text = ("tokens",) if self.model.text else ()
-        return (*audio, *text)
+    def inputs(self) -> dict[str, str]:
+        """By modality, the member of a sample that the model reads."""
+        context = self.model.context
+        if context is not None:
+            return {name: f"{name}_{context.reads}" for name in context.modalities}
+        members = {"text": "tokens", "audio": self.data.audio}
+        return {name: member for name, member in members.items() if getattr(self.model, name)}

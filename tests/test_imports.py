@@ -45,8 +45,6 @@ PLACES = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 # Imports that run upwards or in a circle, still. The lists may only get shorter.
 CIRCLES = {("shards.extract.features", "shards.extract.lowlevel")}
 KNOWN = {
-    ("emo.data.config", "emo.data.plan"),
-    ("emo.data.dialogues", "emo.models.context"),
     ("shards.store.describe", "shards.build.merge"),
     ("shards.store.verify", "shards.build.vocabulary"),
 }

@@ -8,10 +8,26 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from emo.data.plan import PlanConfig
 from shards.configfile import Config
 from shards.store.schema import VARIANTS
 from shards.views.view import View, ViewConfig
+
+OrderName = Literal["shuffle", "windowed", "bucketed", "balanced", "dialogues"]
+
+
+class PlanConfig(Config):
+    """How an epoch is ordered.
+
+    `shuffle`: uniform. `windowed`: shards, blocks, then units in a window, for slow filesystems.
+    `bucketed`: batches of like length. `balanced`: every batch mirrors the classes' proportions.
+    `dialogues`: shuffled dialogues, kept whole; the global batch then counts dialogues.
+    """
+
+    order: OrderName = "shuffle"
+    shards_open: PositiveInt = 8  # windowed: shards mixed with one another
+    block: PositiveInt = 64  # windowed: consecutive units of a shard that are read together
+    window: PositiveInt = 2048  # windowed: positions inside which units are shuffled
+    pool: PositiveInt = 100  # bucketed: batches that are sorted by length together
 
 
 class LeftOut(Config):

@@ -1,61 +1,63 @@
-"""Batches of whole dialogues, for the same loop that trains on utterances.
+"""Dialogues of a dataset of vectors as batches, for the same loop that trains on utterances.
 
-A unit is a dialogue. A batch is D of them, padded to the longest of the *global* batch, T turns;
-what belongs to a turn comes flattened, [D·T], as if the turns were utterances. Turns that have no
-part in the view (outside the label set, without a majority) are context: not valid, so they add
-nothing to loss and metrics.
+A unit is a dialogue. A batch is D of them, padded to the longest of the *global* batch, T turns.
+What belongs to a turn comes flattened, [D·T], as if the turns were utterances. Turns that have no
+part in the view (outside the label set, or without a majority) are context: they are not valid, so
+they add nothing to loss and metrics.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from emo.config import ExperimentConfig
-from emo.data.plan import Plan
-from emo.data.samples import DataError, Samples, targets
-from emo.models.context import ContextModel
+from emo.data.config import DataConfig
+from emo.data.normalise import Statistics
+from emo.data.source import Batch, DataError, Lengths, Supervision
 from shards.store.index import Dataset
 from shards.store.read import DamagedSample, ShardReader
 from shards.views.protocols import PARTS
 from shards.views.view import View
 
+TURNS = "turns"  # the one length of a batch
 
-class DialogueSamples(Samples):
-    """Dialogues of an opened dataset of vectors (`emo features`) as model inputs.
+
+class Dialogues:
+    """A `SampleSource` whose units are the dialogues of an opened dataset of vectors.
 
     Args:
-        widths: of the vectors read, by modality.
-        reads: "vector" or "scores", the member of each modality.
-        dialogues: the clean rows of each dialogue, int64 [turns], in the order of turns.
-        targets: float32 [rows, C], the distribution to learn.
+        members: by modality, the member that is read ("text_vector", "audio_scores", ...).
+        widths: of the members, by modality.
+
+    Raises:
+        ViewError: the view splits a dialogue.
     """
+
+    statistics: Statistics | None = None  # vectors are read as they are
 
     def __init__(
         self,
         dataset: Dataset,
         view: View,
-        config: ExperimentConfig,
-        *,
-        widths: dict[str, int],
-        reads: str,
-        dialogues: list[np.ndarray],
-        targets: np.ndarray,
+        members: Mapping[str, str],
+        widths: Mapping[str, int],
+        config: DataConfig,
     ) -> None:
-        self.members = {name: f"{name}_{reads}" for name in widths}
-        self.reader = ShardReader(dataset, list(self.members.values()))
-        self.widths, self.dialogues = widths, dialogues
-        self.labels, self.targets, self.config = view.labels, targets, config.data
-        self.statistics = None
-        self.frames = np.array([len(rows) for rows in dialogues])  # what units are sorted by
-        self.tokens = self.frames
+        self.reader = ShardReader(dataset, list(members.values()))
+        self.members, self.widths, self.config = dict(members), dict(widths), config
+        supervision = Supervision.of(dataset, view, config.targets)
+        self.labels, self.targets = supervision.labels, supervision.targets
+        # The clean rows of each dialogue, int64 [turns], in the order of turns.
+        self.dialogues = [rows for part in PARTS for rows in view.dialogues(part)]
+        self.sizes = np.array([len(rows) for rows in self.dialogues])
         self.dialogue_of = np.full(len(dataset), -1, np.int64)
-        for number, rows in enumerate(dialogues):
+        for number, rows in enumerate(self.dialogues):
             self.dialogue_of[rows] = number
-        # Every turn in the view counts: a dialogue is in one part alone.
+        # Every turn of any part counts: a dialogue is in one part alone.
         self.counted = np.zeros(len(dataset), bool)
         for part in PARTS:
             self.counted[view.rows(part)] = True
@@ -66,25 +68,20 @@ class DialogueSamples(Samples):
         return np.unique(self.dialogue_of[rows])
 
     def rows_of(self, units: np.ndarray) -> np.ndarray:
-        """The rows of these dialogues, one after the other; -1 has none."""
+        """The rows of these dialogues, one after the other."""
         real = [self.dialogues[unit] for unit in units.tolist() if unit >= 0]
         return np.concatenate([*real, np.empty(0, np.int64)])
 
-    def lengths(self, units: np.ndarray) -> tuple[int, int]:
-        """(turns, 0): what a batch of these dialogues (-1: none) is padded to."""
-        return int(self.frames[units[units >= 0]].max(initial=1)), 0
+    def lengths(self, units: np.ndarray) -> Lengths:
+        return {TURNS: int(self.sizes[units[units >= 0]].max(initial=1))}
 
-    def batch(self, units: np.ndarray, turns: int, _: int = 0) -> dict[str, Tensor]:
-        """Dialogues `units` int64 [D] (-1: an empty one), padded to T = `turns`.
+    def batch(self, units: np.ndarray, lengths: Lengths) -> Batch:
+        """As `SampleSource.batch`, N = D·T places for D dialogues of up to T turns.
 
-        Returns, flattened: `row` int64 [D·T] (-1 in padding), `valid` bool, `skipped` int64,
-        `target` float32 [D·T, C]. Besides, `turn_mask` bool [D, T], `speaker` int64 [D, T],
-        and for each modality float32 [D, T, W], zero for turns without it.
-
-        Raises:
-            DamagedSample: a vector is not what was written, and the policy is `error`.
+        The inputs: `turn_mask` bool [D, T], `speaker` int64 [D, T] (-1 in padding), and for each
+        modality, under its name, float32 [D, T, W], zero for turns without it.
         """
-        rows_DT = np.full((len(units), turns), -1, np.int64)
+        rows_DT = np.full((len(units), lengths[TURNS]), -1, np.int64)
         for d, unit in enumerate(units.tolist()):
             if unit >= 0:
                 rows_DT[d, : len(self.dialogues[unit])] = self.dialogues[unit]
@@ -101,63 +98,32 @@ class DialogueSamples(Samples):
             except DamagedSample:
                 if self.config.damage == "error":
                     raise
-                # It stays as a turn that says nothing, without loss and metric.
+                # It stays in the dialogue as a turn that says nothing. A context turn is not
+                # counted as skipped: evaluation expects valid + skipped to be all of a part.
                 skipped_DT[place] = valid_DT[place]
                 valid_DT[place] = False
                 continue
             for name, member in self.members.items():
                 if member in arrays:
                     vectors[name][place] = arrays[member]
-        flat = rows_DT.ravel()
-        found: dict[str, np.ndarray] = {
-            "row": flat,
-            "valid": valid_DT.ravel(),
-            "skipped": skipped_DT.ravel(),
-            "target": np.where(valid_DT.ravel()[:, None], self.targets[flat], 0).astype(np.float32),
+        row, valid = rows_DT.ravel(), valid_DT.ravel()
+        inputs: dict[str, np.ndarray] = {
             "turn_mask": mask_DT,
             "speaker": np.where(mask_DT, self.speakers[rows_DT], -1),
             **vectors,
         }
-        return {name: torch.from_numpy(array) for name, array in found.items()}
+        target = np.where(valid[:, None], self.targets[row], 0).astype(np.float32)
+        return Batch(
+            row=torch.from_numpy(row),
+            valid=torch.from_numpy(valid),
+            skipped=torch.from_numpy(skipped_DT.ravel()),
+            target=torch.from_numpy(target),
+            inputs={key: torch.from_numpy(array) for key, array in inputs.items()},
+        )
 
-
-def build_parts(
-    dataset: Dataset, view: View, config: ExperimentConfig
-) -> tuple[np.ndarray, DialogueSamples, ContextModel, Plan]:
-    """What a context model is trained with: its units, samples, the model, and the plan.
-
-    Raises:
-        DataError: `dataset` holds no such vectors, or its branches were trained on other parts.
-        ViewError: the view splits a dialogue.
-    """
-    chosen = config.model.context
-    assert chosen is not None
-    by_part = {part: view.dialogues(part) for part in PARTS}
-    facts = vector_facts(dataset)
-    widths = check_vectors(facts, dataset, view, config)
-    samples = DialogueSamples(
-        dataset,
-        view,
-        config,
-        widths=widths,
-        reads=chosen.reads,
-        dialogues=[rows for part in PARTS for rows in by_part[part]],
-        targets=targets(dataset, view, config.data.targets),
-    )
-    units = samples.units(view.train)
-    torch.manual_seed(config.train.seed)  # the same first weights on every rank
-    model = ContextModel(config.model, len(view.label_set.classes), widths)
-    plan = Plan(
-        config.data.plan,
-        units=len(units),
-        global_batch=config.train.global_batch,
-        seed=config.train.seed,
-        dataset_hash=dataset.manifest.dataset_hash,
-        shards=dataset.column("shard")[[samples.dialogues[unit][0] for unit in units]],
-        lengths=samples.frames[units],
-        groups=[samples.dialogues[unit] for unit in units],
-    )
-    return units, samples, model, plan
+    def to_model(self, batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        moved = {key: x.to(device, non_blocking=True) for key, x in batch.inputs.items()}
+        return {key: x.to(dtype) if x.is_floating_point() else x for key, x in moved.items()}
 
 
 def vector_facts(dataset: Dataset) -> dict[str, Any]:
@@ -170,28 +136,26 @@ def source_hash(dataset: Dataset) -> str:
     return str(vector_facts(dataset).get("dataset", {}).get("hash", dataset.manifest.dataset_hash))
 
 
-def check_vectors(
-    facts: dict[str, Any], dataset: Dataset, view: View, config: ExperimentConfig
-) -> dict[str, int]:
-    """The width of each modality's vectors that the model reads.
+def check_vectors(dataset: Dataset, view: View, members: Mapping[str, str]) -> dict[str, int]:
+    """The width of each modality's vectors, `members` by modality.
 
     Raises:
         DataError: they are not there, or made by branches that were trained on other parts.
     """
-    chosen = config.model.context
-    assert chosen is not None
+    facts = vector_facts(dataset)
     if not facts:
         raise DataError(
             f"{dataset.folder} holds no vectors of turns, which a context model reads: make them "
             "with emo features RUN FOLDER, and set data.shards to that folder"
         )
-    members = {name: f"{name}_{chosen.reads}" for name in chosen.modalities}
     missing = [member for member in members.values() if member not in facts["widths"]]
     if missing:
         raise DataError(
             f"{dataset.folder} holds {', '.join(facts['widths'])}, but not {', '.join(missing)}: "
             "choose other model.context.modalities or reads, or make features of more runs"
         )
+    # Branches trained on other parts have seen turns that are test turns here: their vectors would
+    # give the answers away, and nothing else would show it.
     if facts["view"] != view.digest:
         raise DataError(
             f"the branches behind {dataset.folder} were trained on other parts "

@@ -13,7 +13,7 @@ import math
 import mmap
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import DupFd
 from typing import Any, Protocol
@@ -22,19 +22,21 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from emo.data.source import Batch
 from shards.allocator import keep_freed_memory
 
 AHEAD = 4  # batches that each worker prepares before they are asked for
 ALIGN = 64  # bytes: no tensor begins inside another's cache line
+_FIELDS = fields(Batch)
 
 
 class Steps(Protocol):
-    """What is loaded. A batch is a tensor, or a dict or list of batches."""
+    """What is loaded. An item is a tensor, a `Batch`, or a dict or list of items."""
 
     def __getitem__(self, step: int) -> Any: ...
 
-    def largest(self) -> Any:
-        """A batch than which none takes more memory."""
+    def largest_item(self) -> Any:
+        """No item takes more memory than this one."""
 
 
 class Loader:
@@ -67,7 +69,7 @@ class Loader:
                 yield _pinned(self.steps[step]) if self.pin else self.steps[step]
             return
         # One more than are asked for: the next is, before the one at hand has been copied out.
-        slots = Slots(self.workers * AHEAD + 1, _room(self.steps.largest()))
+        slots = Slots(self.workers * AHEAD + 1, _room(self.steps.largest_item()))
         loader = DataLoader(
             _Filled(self.steps, self.order, slots),
             batch_size=None,
@@ -175,11 +177,13 @@ def _at(slot: Tensor, place: Place) -> Tensor:
 
 def _each(action: Any, batch: Any) -> Any:
     """`batch` with `action(tensor)` for each of its tensors."""
+    if isinstance(batch, Batch):
+        return replace(batch, **{f.name: _each(action, getattr(batch, f.name)) for f in _FIELDS})
     if isinstance(batch, dict):
         return {name: _each(action, value) for name, value in batch.items()}
     if isinstance(batch, list):
         return [_each(action, value) for value in batch]
-    return action(batch)
+    return None if batch is None else action(batch)
 
 
 def _pinned(batch: Any) -> Any:

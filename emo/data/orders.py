@@ -144,18 +144,6 @@ def balanced(bits: np.random.PCG64, labels: np.ndarray) -> np.ndarray:
     return np.take(by_class, keys.view(np.int64), out=mixed, mode="clip")  # memory at hand
 
 
-def padding_share(batches: np.ndarray, lengths: np.ndarray) -> float:
-    """Share of padding if each batch is padded to its longest unit; missing units (-1) count not.
-
-    Args:
-        batches: int64 [steps, global batch], -1 for no unit.
-        lengths: [units].
-    """
-    valid = batches >= 0
-    taken = np.where(valid, lengths[np.maximum(batches, 0)], 0)
-    return float(1 - taken.sum() / (taken.max(axis=1) * valid.sum(axis=1)).sum())
-
-
 def _shuffled_windows(bits: np.random.PCG64, units: int, window: int) -> np.ndarray:
     full = units // window
     head = _shuffled_rows(bits, full, window)

@@ -11,35 +11,20 @@ Units are numbered `0 .. units-1`: positions in the view's training rows, or dia
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import PositiveInt
 
 from emo.data import orders
-from shards.configfile import Config, digest
+from emo.data.config import OrderName, PlanConfig
+from shards.configfile import digest
 from shards.errors import UserError
 
 
 class PlanError(UserError):
     """A plan that cannot be made, sliced or resumed as asked."""
-
-
-class PlanConfig(Config):
-    """How an epoch is ordered.
-
-    `shuffle`: uniform. `windowed`: shards, blocks, then units in a window, for slow filesystems.
-    `bucketed`: batches of like length. `balanced`: every batch mirrors the classes' proportions.
-    `dialogues`: shuffled dialogues, kept whole; the global batch then counts dialogues.
-    """
-
-    order: Literal["shuffle", "windowed", "bucketed", "balanced", "dialogues"] = "shuffle"
-    shards_open: PositiveInt = 8  # windowed: shards mixed with one another
-    block: PositiveInt = 64  # windowed: consecutive units of a shard that are read together
-    window: PositiveInt = 2048  # windowed: positions inside which units are shuffled
-    pool: PositiveInt = 100  # bucketed: batches that are sorted by length together
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +72,43 @@ class DataState:
         return cls(**values)
 
 
+@dataclass(frozen=True)
+class UnitFacts:
+    """What orders may need to know of every unit, each [units]; see `ORDERS` for who needs what.
+
+    `shards` int, `lengths` int or float, `labels` int (the class); none of them is below 0.
+    `groups` holds the rows of each dialogue, int [turns].
+    """
+
+    shards: np.ndarray | None = None
+    lengths: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    groups: Sequence[np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class _Order:
+    """One way to order an epoch.
+
+    `make` gives the permutation. `fact` is the field of `UnitFacts` that it reads, `each` one
+    value of it in messages, `dtype` the narrow type in which it is kept: less memory to walk
+    through. `by_batch`: the order depends on the global batch.
+    """
+
+    make: Callable[[Plan, np.random.PCG64], np.ndarray]
+    fact: Literal["shards", "lengths", "labels", "groups"] | None = None
+    each: str = ""
+    dtype: type[np.generic] = np.int64
+    by_batch: bool = False
+
+
 class Plan:
     """The training plan of one view.
 
     Args:
         units: number of units; every one is visited once an epoch.
         global_batch: units a step, over all ranks and accumulation steps.
-        shards: int [units], needed by `windowed`.
-        lengths: int or float [units], needed by `bucketed`.
-        labels: int [units], needed by `balanced`.
-        groups: rows of each unit (int [turns] each), needed by `dialogues`.
+        facts: what the order needs to know of the units.
 
     Raises:
         PlanError: nothing to visit, or the order's facts are missing or of the wrong size.
@@ -110,10 +122,7 @@ class Plan:
         global_batch: int,
         seed: int,
         dataset_hash: str = "",
-        shards: np.ndarray | None = None,
-        lengths: np.ndarray | None = None,
-        labels: np.ndarray | None = None,
-        groups: Sequence[np.ndarray] | None = None,
+        facts: UnitFacts = UnitFacts(),
     ) -> None:
         if units < 1 or global_batch < 1:
             raise PlanError(
@@ -121,23 +130,19 @@ class Plan:
                 f"units and global_batch {global_batch}; check the view and the batch size"
             )
         self.config, self.units, self.global_batch = config, units, global_batch
-        self.seed, self.dataset_hash, self.groups = seed, dataset_hash, groups
+        self.seed, self.dataset_hash = seed, dataset_hash
         self.steps_per_epoch = -(-units // global_batch)
-        needed = {"windowed": shards, "bucketed": lengths, "balanced": labels}.get(config.order)
-        self._fact = self._check_fact(needed)
-        recipe = [config.model_dump(mode="json"), units, seed, _hash_array(self._fact)]
+        self.fact = self._check_fact(facts)
+        # The fact is part of it: a resumed epoch is the same sequence only if lengths, shards,
+        # classes or dialogues are what they were.
+        recipe = [config.model_dump(mode="json"), units, seed, _hash_array(self.fact)]
         self.fingerprint = digest(recipe)[:16]
 
     def order(self, epoch: int) -> np.ndarray:
         """The units of epoch `epoch` in the order of their use, int64 [units]."""
-        bits, config, fact = orders.bit_stream(self.seed, epoch), self.config, self._fact
-        if config.order == "windowed":
-            return orders.windowed(bits, fact, config.shards_open, config.block, config.window)
-        if config.order == "bucketed":
-            return orders.bucketed(bits, fact, self.global_batch, config.pool)
-        if config.order == "balanced":
-            return orders.balanced(bits, fact)
-        return orders.shuffled(bits, self.units)
+        # A permutation made of the seed and the epoch's number alone, anew on every rank: nobody
+        # sends it, nobody stores it, and a resumed run makes the same one.
+        return ORDERS[self.config.order].make(self, orders.bit_stream(self.seed, epoch))
 
     def epoch(self, epoch: int, consumed: int = 0) -> np.ndarray:
         """The global batches of epoch `epoch` that are left after `consumed` units.
@@ -146,12 +151,6 @@ class Plan:
         Its cost does not depend on `consumed`.
         """
         return _in_batches(self.order(epoch)[consumed:], self.global_batch)
-
-    def rows(self, units: np.ndarray) -> list[np.ndarray]:
-        """The rows of each dialogue among `units` (order `dialogues`); -1 gives an empty one."""
-        assert self.groups is not None, "only dialogue plans have groups"
-        empty = np.empty(0, np.int64)
-        return [self.groups[unit] if unit >= 0 else empty for unit in units]
 
     def start(self) -> DataState:
         """The state before the first step."""
@@ -181,34 +180,73 @@ class Plan:
                     "label set and plan settings must be as they were; resume from a checkpoint "
                     "at the end of an epoch, or start a new run"
                 )
-            if self.config.order == "bucketed" and state.global_batch != self.global_batch:
+            by_batch = ORDERS[self.config.order].by_batch
+            if by_batch and state.global_batch != self.global_batch:
                 raise PlanError(
-                    f"order 'bucketed' cannot change the global batch inside an epoch: it was "
-                    f"{state.global_batch}, now {self.global_batch}; set it back, or resume from "
-                    "a checkpoint at the end of an epoch"
+                    f"order '{self.config.order}' cannot change the global batch inside an epoch: "
+                    f"it was {state.global_batch}, now {self.global_batch}; set it back, or resume "
+                    "from a checkpoint at the end of an epoch"
                 )
         return replace(self.start(), epoch=state.epoch, consumed=state.consumed)
 
-    def _check_fact(self, fact: np.ndarray | None) -> np.ndarray:
-        order = self.config.order
-        if order == "dialogues":
-            if self.groups is None or len(self.groups) != self.units:
-                raise PlanError("order 'dialogues' needs the rows of each dialogue")
-            rows = np.concatenate(self.groups)
+    def _check_fact(self, facts: UnitFacts) -> np.ndarray:
+        """The fact that the order reads, as an array; an empty one if it reads none."""
+        order, name = ORDERS[self.config.order], self.config.order
+        if order.fact is None:
+            return np.empty(0)
+        if order.fact == "groups":
+            if facts.groups is None or len(facts.groups) != self.units:
+                raise PlanError(f"order '{name}' needs the rows of each dialogue")
+            rows = np.concatenate(facts.groups)
             if np.bincount(rows).max(initial=0) > 1:
                 raise PlanError("a row stands in two dialogues; a plan must visit it once")
             return rows
-        if order == "shuffle":
-            return np.empty(0)
-        name = {"windowed": "shard", "bucketed": "length", "balanced": "class"}[order]
-        if fact is None or len(fact) != self.units:
-            raise PlanError(f"order '{order}' needs the {name} of each of the {self.units} units")
-        fact = np.asarray(fact)
+        given = getattr(facts, order.fact)
+        if given is None or len(given) != self.units:
+            raise PlanError(
+                f"order '{name}' needs the {order.each} of each of the {self.units} units"
+            )
+        fact = np.asarray(given)
         if not np.all(fact >= 0):  # NaN fails too
             at = int(np.flatnonzero(~(fact >= 0))[0])
-            raise PlanError(f"order '{order}': unit {at} has {name} {fact[at]}, below 0")
-        narrow = {"bucketed": np.float32, "balanced": np.int16}.get(order, np.int64)
-        return fact.astype(narrow, copy=False)  # less memory to walk through
+            raise PlanError(f"order '{name}': unit {at} has {order.each} {fact[at]}, below 0")
+        return fact.astype(order.dtype, copy=False)
+
+
+ORDERS: dict[OrderName, _Order] = {
+    "shuffle": _Order(lambda plan, bits: orders.shuffled(bits, plan.units)),
+    "windowed": _Order(
+        lambda plan, bits: orders.windowed(
+            bits, plan.fact, plan.config.shards_open, plan.config.block, plan.config.window
+        ),
+        fact="shards",
+        each="shard",
+    ),
+    "bucketed": _Order(
+        lambda plan, bits: orders.bucketed(bits, plan.fact, plan.global_batch, plan.config.pool),
+        fact="lengths",
+        each="length",
+        dtype=np.float32,
+        by_batch=True,
+    ),
+    "balanced": _Order(
+        lambda plan, bits: orders.balanced(bits, plan.fact),
+        fact="labels",
+        each="class",
+        dtype=np.int16,
+    ),
+    "dialogues": _Order(lambda plan, bits: orders.shuffled(bits, plan.units), fact="groups"),
+}
+assert tuple(ORDERS) == get_args(OrderName)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every global batch one rank reads, in `accumulation` micro-batches."""
+
+    world: int = 1
+    rank: int = 0
+    accumulation: int = 1
 
 
 def evaluation_plan(units: int, batch: int, lengths: np.ndarray | None = None) -> np.ndarray:
@@ -255,13 +293,6 @@ def rank_slices(batches: np.ndarray, world: int, rank: int, accumulation: int = 
     assert 0 <= rank < world, f"rank {rank} of {world}"
     micro = check_slices(batches.shape[-1], world, accumulation)
     return batches.reshape(*batches.shape[:-1], accumulation, micro, world)[..., rank]
-
-
-def micro_batches(
-    step_units: np.ndarray, world: int, rank: int, accumulation: int = 1
-) -> list[np.ndarray]:
-    """One rank's micro-batches of one step: `accumulation` arrays int64 [micro], -1 = no unit."""
-    return list(rank_slices(step_units, world, rank, accumulation))
 
 
 def _in_batches(order: np.ndarray, batch: int) -> np.ndarray:

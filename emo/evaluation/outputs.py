@@ -11,7 +11,9 @@ import torch
 
 from emo.config import Branch
 from emo.data.loader import Loader
-from emo.data.samples import EvaluationSteps, check_skipped
+from emo.data.plan import Share
+from emo.data.source import check_skipped
+from emo.data.steps import EvaluationSteps
 from emo.modalities import MODALITIES
 from emo.models.losses import emotion_loss
 from emo.runs.run import Run
@@ -78,8 +80,7 @@ def outputs_of(
         samples,
         samples.units(rows),
         batch=config.train.evaluation_batch,
-        world=runtime.world,
-        rank=runtime.rank,
+        share=Share(runtime.world, runtime.rank),
     )
     batches = Loader(
         steps,
@@ -102,7 +103,7 @@ def outputs_of(
             mask = MODALITIES[without].mask
             inputs[mask] = torch.zeros_like(inputs[mask])
         table = run.model(inputs).double().cpu()
-        state = torch.stack([batch["row"], batch["valid"], batch["skipped"]], 1)
+        state = torch.stack([batch.row, batch.valid, batch.skipped], 1)
         found.append(np.concatenate((state.double().numpy(), table.numpy()), 1))
     every = runtime.gather(np.concatenate(found)).reshape(-1, found[0].shape[1])
     skipped = int(every[:, 2].sum())

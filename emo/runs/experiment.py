@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from emo.config import ExperimentConfig
-from emo.data.dialogues import build_parts
+from emo.data.dialogues import Dialogues, check_vectors
 from emo.data.normalise import Statistics, feature_sums, statistics_of
-from emo.data.plan import Plan
-from emo.data.samples import DataError, Samples, targets, training_rows
+from emo.data.plan import Plan, UnitFacts
+from emo.data.source import DataError, SampleSource, Supervision
+from emo.data.utterances import Utterances, training_rows
 from emo.distributed.runtime import Runtime
 from emo.models.config import SpeechEncoderConfig
 from emo.models.context import ContextModel
@@ -35,7 +36,7 @@ class Experiment:
     dataset: Dataset
     view: View
     rows: np.ndarray  # units trained on, int64: rows, or numbers of dialogues
-    samples: Samples
+    samples: SampleSource
     plan: Plan
     model: EmotionModel | ContextModel
     parameters: int  # trained
@@ -51,17 +52,14 @@ class Experiment:
         dataset = open_dataset(config.data.shards)
         view = view_of(dataset, config)
         if config.model.context is not None:
-            units, dialogues, context, plan = build_parts(dataset, view, config)
-            parameters = sum(p.numel() for p in context.parameters())
-            return cls(config, dataset, view, units, dialogues, plan, context, parameters)
+            return cls.of_dialogues(dataset, view, config)
         tokens = open_tokens(dataset, config)
         rows = training_rows(dataset, view, config.data, audio=config.model.audio is not None)
         statistics = _statistics(runtime, dataset, rows, config)
-        samples = Samples(
+        samples = Utterances(
             dataset,
             config.inputs,
-            labels=view.labels,
-            targets=targets(dataset, view, config.data.targets),
+            Supervision.of(dataset, view, config.data.targets),
             statistics=statistics,
             pad_token=tokens.pad if tokens else 0,
             config=config.data,
@@ -83,12 +81,41 @@ class Experiment:
             global_batch=config.train.global_batch,
             seed=config.train.seed,
             dataset_hash=dataset.manifest.dataset_hash,
-            shards=dataset.column("shard")[rows],
-            lengths=samples.frames[rows] if config.model.audio else samples.tokens[rows],
-            labels=view.labels[rows],
+            facts=UnitFacts(
+                shards=dataset.column("shard")[rows],
+                lengths=(samples.sizes if config.model.audio else samples.tokens)[rows],
+                labels=view.labels[rows],
+            ),
         )
         parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         return cls(config, dataset, view, rows, samples, plan, model, parameters)
+
+    @classmethod
+    def of_dialogues(cls, dataset: Dataset, view: View, config: ExperimentConfig) -> Experiment:
+        """The same for a context model, which reads dialogues of vectors.
+
+        Raises:
+            DataError: `dataset` holds no such vectors, or they come from branches that were trained
+                on other parts.
+            ViewError: the view splits a dialogue.
+        """
+        view.dialogues("train")  # a split dialogue is reported first
+        widths = check_vectors(dataset, view, config.inputs)
+        samples = Dialogues(dataset, view, config.inputs, widths, config.data)
+        units = samples.units(view.train)
+        torch.manual_seed(config.train.seed)  # the same first weights on every rank
+        model = ContextModel(config.model, len(view.label_set.classes), widths)
+        groups = [samples.dialogues[unit] for unit in units]
+        plan = Plan(
+            config.data.plan,
+            units=len(units),
+            global_batch=config.train.global_batch,
+            seed=config.train.seed,
+            dataset_hash=dataset.manifest.dataset_hash,
+            facts=UnitFacts(groups=groups),
+        )
+        parameters = sum(p.numel() for p in model.parameters())
+        return cls(config, dataset, view, units, samples, plan, model, parameters)
 
 
 def view_of(dataset: Dataset, config: ExperimentConfig) -> View:

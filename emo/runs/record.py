@@ -81,7 +81,7 @@ def context(experiment: Experiment) -> dict[str, Any] | None:
         return None
     sees = "past" if chosen.kind == "icon" else "whole"
     return {"kind": chosen.kind, "reads": list(chosen.modalities), "sees": sees,
-            "members": experiment.config.inputs,
+            "members": list(experiment.config.inputs.values()),
             "vectors": vector_facts(experiment.dataset)}  # fmt: skip
 
 

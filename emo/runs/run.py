@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from emo.config import ExperimentConfig
-from emo.data.samples import Samples
+from emo.data.source import SampleSource
 from emo.distributed.runtime import Runtime
 from emo.runs.experiment import Experiment
 from emo.runs.tracker import Tracker
@@ -35,7 +35,7 @@ class Run:
         return self.experiment.config
 
     @property
-    def samples(self) -> Samples:
+    def samples(self) -> SampleSource:
         return self.experiment.samples
 
     @cached_property

@@ -23,7 +23,8 @@ import torch
 from emo.config import ExperimentConfig
 from emo.data.config import LeftOut
 from emo.data.plan import evaluation_plan
-from emo.data.samples import Samples
+from emo.data.source import Supervision
+from emo.data.utterances import Utterances
 from emo.evaluation.crossval import TRAIN
 from emo.models.model import EmotionModel, rebuild
 from emo.runs import checkpoint, files
@@ -143,11 +144,10 @@ def vectors_of(
     """
     config = source.config
     tokens = open_tokens(dataset, config)
-    samples = Samples(
+    samples = Utterances(
         dataset,
         config.inputs,
-        labels=view.labels,
-        targets=np.zeros((len(dataset), 1), np.float32),
+        Supervision(view.labels, np.zeros((len(dataset), 1), np.float32)),  # nothing is learnt
         statistics=load_statistics(source.run),
         pad_token=tokens.pad if tokens else 0,
         config=config.data.model_copy(update={"damage": "error"}),
@@ -155,10 +155,10 @@ def vectors_of(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = source.model.to(device).eval()
     found: dict[str, dict[int, np.ndarray]] = {}
-    order = evaluation_plan(len(rows), config.train.evaluation_batch, samples.frames[rows])
+    order = evaluation_plan(len(rows), config.train.evaluation_batch, samples.sizes[rows])
     for units in order:
         chosen = rows[units[units >= 0]]
-        batch = samples.batch(chosen, *samples.lengths(chosen))
+        batch = samples.batch(chosen, samples.lengths(chosen))
         evidence = model.evidence(samples.to_model(batch, device, torch.float32))
         for name, branch in evidence.items():
             values = {f"{name}_vector": branch.vector_BD.float()}

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from emo.data.source import Batch
 from emo.distributed.runtime import Runtime
 from emo.models.losses import emotion_loss
 from emo.runs.run import Run
@@ -22,7 +22,7 @@ class StepReport:
     applied: bool
 
 
-def train_step(run: Run, micro: list[dict[str, Tensor]], valid: int) -> StepReport:
+def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
     """One optimizer step over this rank's micro-batches.
 
     The loss is the sum over valid rows divided by `valid`, their number in the *global* batch.
@@ -33,12 +33,14 @@ def train_step(run: Run, micro: list[dict[str, Tensor]], valid: int) -> StepRepo
     scale = runtime.world * config.train.accumulation / max(1, valid)
     total = torch.zeros((), device=runtime.device, dtype=torch.float64)
     for number, batch in enumerate(micro):
-        batch = run.samples.to_model(batch, runtime.device, runtime.dtype)
+        inputs = run.samples.to_model(batch, runtime.device, runtime.dtype)
+        target = batch.target.to(runtime.device, non_blocking=True)
+        counted = batch.valid.to(runtime.device, non_blocking=True)
         with runtime.accumulate(run.model):
             loss = emotion_loss(
-                run.model(batch),
-                batch["target"],
-                batch["valid"],
+                run.model(inputs),
+                target,
+                counted,
                 smoothing=config.train.label_smoothing,
                 softmax=not config.model.likelihoods,
             )

@@ -15,8 +15,9 @@ import torch
 
 from emo.config import ExperimentConfig
 from emo.data.loader import Loader
-from emo.data.plan import check_slices
-from emo.data.samples import TrainingSteps, check_skipped, trace_of
+from emo.data.plan import Share, check_slices
+from emo.data.source import check_skipped
+from emo.data.steps import TrainingSteps, trace_of
 from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
 from emo.evaluation.outputs import StopRequested, fetch, predict_part
@@ -96,9 +97,7 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         plan,
         progress.data,
         epochs=settings.epochs,
-        world=runtime.world,
-        rank=runtime.rank,
-        accumulation=settings.accumulation,
+        share=Share(runtime.world, runtime.rank, settings.accumulation),
     )
     total = progress.step + len(steps)
     pin = runtime.device.type == "cuda"
@@ -132,7 +131,7 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         micro, error = fetch(batches)
         clock.waited += time.monotonic() - waiting
         minutes = (time.monotonic() - started) / 60
-        counts = sum((b["counts"] for b in micro), start=torch.zeros(3, dtype=torch.int64))
+        counts = sum((b.counts for b in micro), start=torch.zeros(3, dtype=torch.int64))
         valid, skipped, trace, failed, stops, timeouts = runtime.agree(
             *counts.tolist(),
             error is not None,
@@ -155,7 +154,7 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         norms.append(done.norm)
         if not done.applied:
             progress = replace(progress, bad_steps=progress.bad_steps + 1)
-            rows = experiment.samples.rows_of(steps.global_rows(number))
+            rows = experiment.samples.rows_of(steps.global_units(number))
             facts = (progress, loss, list(norms), rows, experiment)
             runtime.main_decides(partial(explain_bad_step, *facts))
         progress = count_step(progress, experiment, int(trace))

@@ -53,7 +53,7 @@ def do(job: dict[str, Any]) -> str:
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
     from emo.config import ExperimentConfig
-    from emo.data import samples
+    from emo.data import steps
     from emo.data.plan import rank_slices
     from emo.distributed import launcher
     from emo.training.train import train
@@ -61,7 +61,7 @@ def do(job: dict[str, Any]) -> str:
     from shards.errors import UserError
 
     launcher._stop = False
-    samples.rank_slices = cut_as_ranks if job.get("as_ranks") else rank_slices
+    steps.rank_slices = cut_as_ranks if job.get("as_ranks") else rank_slices
     AcceleratorState._reset_state(True)
     GradientState._reset_state()
     PartialState._reset_state()

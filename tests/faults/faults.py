@@ -16,37 +16,37 @@ from pathlib import Path
 from typing import Any
 
 
-def raises(model: Any, micro: list[dict[str, Any]]) -> None:
+def raises(model: Any, micro: list[Any]) -> None:
     raise RuntimeError("a bug on one rank")
 
 
-def hangs(model: Any, micro: list[dict[str, Any]]) -> None:
+def hangs(model: Any, micro: list[Any]) -> None:
     time.sleep(3600)
 
 
-def gpu_memory(model: Any, micro: list[dict[str, Any]]) -> None:
+def gpu_memory(model: Any, micro: list[Any]) -> None:
     import torch
 
     raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
-def nan(model: Any, micro: list[dict[str, Any]]) -> None:
-    micro[-1]["audio"].fill_(float("nan"))
+def nan(model: Any, micro: list[Any]) -> None:
+    micro[-1].inputs["audio"].fill_(float("nan"))
 
 
-def gradient(model: Any, micro: list[dict[str, Any]]) -> None:
+def gradient(model: Any, micro: list[Any]) -> None:
     """The loss stays finite, its gradient does not."""
     first = next(p for p in model.parameters() if p.requires_grad)
     handle = first.register_hook(lambda gradient: handle.remove() or gradient * float("inf"))
 
 
-def no_room(model: Any, micro: list[dict[str, Any]]) -> None:
+def no_room(model: Any, micro: list[Any]) -> None:
     """From now on no file of this process grows beyond 10 kB: the kernel's EFBIG."""
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
 
 
-KINDS: dict[str, Callable[[Any, list[dict[str, Any]]], None]] = {
+KINDS: dict[str, Callable[[Any, list[Any]], None]] = {
     kind.__name__: kind for kind in (raises, hangs, gpu_memory, nan, gradient, no_room)
 }
 
@@ -76,7 +76,7 @@ def arm(fault: str | None, record: str | None) -> Callable[[], None]:
         calls += 1
         named = inspect.signature(step).bind(*arguments).arguments
         micro = named["micro"]
-        used = [int(row) for b in micro for row in b["row"][b["valid"]]]
+        used = [int(row) for b in micro for row in b.row[b.valid]]
         if (named["run"].runtime.rank, calls) == (int(rank), int(at)):
             KINDS[kind](named["run"].model, micro)
         return step(*arguments)

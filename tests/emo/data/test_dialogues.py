@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from emo.config import ExperimentConfig
-from emo.data.dialogues import build_parts
-from emo.data.samples import DataError, EvaluationSteps, TrainingSteps
+from emo.data.plan import Share
+from emo.data.source import DataError
+from emo.data.steps import EvaluationSteps, TrainingSteps
 from emo.evaluation.report import read_predictions
 from emo.models.losses import emotion_loss
-from emo.runs.experiment import view_of
+from emo.runs.experiment import Experiment, view_of
 from emo.serving.turn_vectors import publish
 from emo.training.train import train
 from shards.configfile import ConfigError, parse
@@ -72,38 +73,39 @@ def opened(folder, **changes):
     config = settings(folder, "unused", **changes)
     dataset = open_dataset(folder)
     view = view_of(dataset, config)
-    return config, dataset, view, *build_parts(dataset, view, config)
+    built = Experiment.of_dialogues(dataset, view, config)
+    return config, dataset, view, built.rows, built.samples, built.model, built.plan
 
 
 def test_a_batch_is_dialogues_in_the_order_of_turns(vectors):
     _, dataset, view, units, samples, _, _ = opened(vectors)
     [short] = samples.units(np.flatnonzero(dataset.column("dialogue") == "d0"))
     long = next(unit for unit in units if unit != short)
-    batch = samples.batch(np.array([short, -1, long]), *samples.lengths(np.array([short, long])))
-    rows = batch["row"].reshape(3, 8)
-    assert batch["turn_mask"].sum(1).tolist() == [3, 0, 8]
-    assert (rows >= 0).tolist() == batch["turn_mask"].tolist()
+    batch = samples.batch(np.array([short, -1, long]), samples.lengths(np.array([short, long])))
+    rows = batch.row.reshape(3, 8)
+    assert batch.inputs["turn_mask"].sum(1).tolist() == [3, 0, 8]
+    assert (rows >= 0).tolist() == batch.inputs["turn_mask"].tolist()
     for place, unit in ((0, short), (2, long)):
         mine = rows[place][rows[place] >= 0].numpy()
         assert dataset.column("turn")[mine].tolist() == list(range(len(mine)))
         assert set(dataset.column("dialogue")[mine]) == {
             dataset.column("dialogue")[samples.dialogues[unit][0]]
         }
-    valid = batch["valid"].reshape(3, 8).numpy()
+    valid = batch.valid.reshape(3, 8).numpy()
     labels = dataset.column("label")
     for (place, turn), row in np.ndenumerate(rows.numpy()):
         assert valid[place, turn] == (row >= 0 and labels[row] != "sad")
         if row < 0:
-            assert not batch["text"][place, turn].any()
+            assert not batch.inputs["text"][place, turn].any()
             continue
-        source = batch["text"][place, turn, 0]
-        assert batch["text"][place, turn].tolist() == [source, 1, -source]
+        source = batch.inputs["text"][place, turn, 0]
+        assert batch.inputs["text"][place, turn].tolist() == [source, 1, -source]
         heard = [source, 2] if source % 4 == 0 else [0, 0]  # without audio: zeros
-        assert batch["audio"][place, turn].tolist() == heard
+        assert batch.inputs["audio"][place, turn].tolist() == heard
     flat = rows.flatten().numpy()
-    counted = batch["valid"].numpy()
-    assert (batch["target"].argmax(1).numpy()[counted] == view.labels[flat[counted]]).all()
-    assert not batch["target"].numpy()[~counted].any()
+    counted = batch.valid.numpy()
+    assert (batch.target.argmax(1).numpy()[counted] == view.labels[flat[counted]]).all()
+    assert not batch.target.numpy()[~counted].any()
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -112,11 +114,11 @@ def test_every_turn_of_a_part_is_evaluated_once(vectors, world):
     for part in ("val", "test"):
         rows, seen, steps = view.rows(part), [], set()
         for rank in range(world):
-            mine = EvaluationSteps(samples, samples.units(rows), batch=3, world=world, rank=rank)
+            mine = EvaluationSteps(samples, samples.units(rows), batch=3, share=Share(world, rank))
             steps.add(len(mine))
             for step in range(len(mine)):
                 batch = mine[step]
-                seen += batch["row"][batch["valid"]].tolist()
+                seen += batch.row[batch.valid].tolist()
         assert len(steps) == 1
         assert sorted(seen) == rows.tolist()
 
@@ -128,12 +130,12 @@ def test_an_epoch_trains_on_every_turn_once_with_the_same_losses(vectors, world,
 
     def steps_of(world, rank, accumulation):
         return TrainingSteps(
-            samples, units, plan, plan.start(), epochs=1, world=world, rank=rank,
-            accumulation=accumulation,
-        )  # fmt: skip
+            samples, units, plan, plan.start(), epochs=1, share=Share(world, rank, accumulation)
+        )
 
     def loss(batch):
-        return emotion_loss(model(batch), batch["target"], batch["valid"]).item()
+        inputs = samples.to_model(batch, torch.device("cpu"), torch.float64)
+        return emotion_loss(model(inputs), batch.target, batch.valid).item()
 
     alone, seen = steps_of(1, 0, 1), []
     ranks = [steps_of(world, rank, accumulation) for rank in range(world)]
@@ -141,8 +143,8 @@ def test_an_epoch_trains_on_every_turn_once_with_the_same_losses(vectors, world,
         [whole] = alone[step]
         micros = [micro for rank in ranks for micro in rank[step]]
         assert sum(map(loss, micros)) == pytest.approx(loss(whole), rel=1e-12)
-        rows = [row for micro in micros for row in micro["row"][micro["valid"]].tolist()]
-        assert set(rows) <= set(samples.rows_of(ranks[0].global_rows(step)).tolist())
+        rows = [row for micro in micros for row in micro.row[micro.valid].tolist()]
+        assert set(rows) <= set(samples.rows_of(ranks[0].global_units(step)).tolist())
         seen += rows
     assert sorted(seen) == view.train.tolist()
 
@@ -174,14 +176,14 @@ def test_damage_is_an_error_or_a_turn_that_says_nothing(vectors, copy_of):
         file.write(b"\xff\xff")
     _, _, _, _, samples, _, _ = opened(folder, data__damage="skip")
     units = samples.units(np.array([row]))
-    batch = samples.batch(units, *samples.lengths(units))
-    [place] = torch.nonzero(batch["row"] == row).flatten().tolist()
-    assert batch["skipped"].nonzero().flatten().tolist() == [place]
-    assert not batch["valid"][place]
-    assert not batch["text"].flatten(0, 1)[place].any()
+    batch = samples.batch(units, samples.lengths(units))
+    [place] = torch.nonzero(batch.row == row).flatten().tolist()
+    assert batch.skipped.nonzero().flatten().tolist() == [place]
+    assert not batch.valid[place]
+    assert not batch.inputs["text"].flatten(0, 1)[place].any()
     _, _, _, _, samples, _, _ = opened(folder)
     with pytest.raises(Exception, match="CRC32"):
-        samples.batch(units, *samples.lengths(units))
+        samples.batch(units, samples.lengths(units))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ class Made:
     def __init__(self, longest: int = 900, wrong: int = -1) -> None:
         self.longest, self.wrong = longest, wrong
 
-    def largest(self) -> list[dict[str, torch.Tensor]]:
+    def largest_item(self) -> list[dict[str, torch.Tensor]]:
         return self._made(0, self.longest)
 
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:

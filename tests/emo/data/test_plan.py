@@ -12,19 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emo.data import orders
+from emo.data.config import PlanConfig
 from emo.data.plan import (
+    ORDERS,
     DataState,
     Plan,
-    PlanConfig,
     PlanError,
+    UnitFacts,
     check_slices,
     evaluation_plan,
-    micro_batches,
     rank_slices,
 )
 
 ROOT = Path(__file__).parents[3]
-ORDERS = ("shuffle", "windowed", "bucketed", "balanced", "dialogues")
 
 
 def make_plan(order, units, global_batch, seed=1, **settings_):
@@ -37,11 +37,25 @@ def make_plan(order, units, global_batch, seed=1, **settings_):
         global_batch=global_batch,
         seed=seed,
         dataset_hash="abc",
-        shards=np.cumsum(spread < 0.05),
-        lengths=0.5 + 30 * spread**3,
-        labels=np.searchsorted((0.6, 0.85, 0.95), spread),
-        groups=np.split(np.arange(units * 3), np.arange(1, units) * 3),
+        facts=UnitFacts(
+            shards=np.cumsum(spread < 0.05),
+            lengths=0.5 + 30 * spread**3,
+            labels=np.searchsorted((0.6, 0.85, 0.95), spread),
+            groups=np.split(np.arange(units * 3), np.arange(1, units) * 3),
+        ),
     )
+
+
+def padding_share(batches: np.ndarray, lengths: np.ndarray) -> float:
+    """Share of padding if each batch is padded to its longest unit; missing units (-1) count not.
+
+    Args:
+        batches: int64 [steps, global batch], -1 for no unit.
+        lengths: [units].
+    """
+    valid = batches >= 0
+    taken = np.where(valid, lengths[np.maximum(batches, 0)], 0)
+    return float(1 - taken.sum() / (taken.max(axis=1) * valid.sum(axis=1)).sum())
 
 
 @st.composite
@@ -50,7 +64,7 @@ def layouts(draw):
     world = draw(st.sampled_from((1, 2, 3, 4, 8)))
     accumulation = draw(st.sampled_from((1, 2, 3)))
     return (
-        draw(st.sampled_from(ORDERS)),
+        draw(st.sampled_from(tuple(ORDERS))),
         draw(st.integers(1, 500)),
         world,
         accumulation,
@@ -62,7 +76,7 @@ def layouts(draw):
 
 @given(layouts())
 @settings(max_examples=150, deadline=None)
-def test_every_unit_is_visited_once_over_all_ranks_and_micro_batches(layout):
+def test_every_unit_is_visited_once_over_all_ranks_and_rank_slices(layout):
     order, units, world, accumulation, global_batch, seed, epoch = layout
     batches = make_plan(order, units, global_batch, seed, window=64, block=8, pool=3).epoch(epoch)
     assert batches.dtype == np.int64
@@ -71,7 +85,7 @@ def test_every_unit_is_visited_once_over_all_ranks_and_micro_batches(layout):
     assert (batches.ravel()[units:] == -1).all()
     seen = []
     for step in batches:
-        shares = [micro_batches(step, world, rank, accumulation) for rank in range(world)]
+        shares = [rank_slices(step, world, rank, accumulation) for rank in range(world)]
         sizes = {len(micro) for share in shares for micro in share}
         assert sizes == {global_batch // world // accumulation}
         assert {len(share) for share in shares} == {accumulation}
@@ -167,7 +181,8 @@ def test_orders_are_frozen():
 
 def test_another_process_makes_the_same_plan():
     code = (
-        "from emo.data.plan import *; p = Plan(PlanConfig(), units=1000, global_batch=7, seed=3);"
+        "from emo.data.config import PlanConfig; from emo.data.plan import Plan;"
+        "p = Plan(PlanConfig(), units=1000, global_batch=7, seed=3);"
         "print(p.fingerprint, p.epoch(5).sum(axis=1).tolist())"
     )
     out = subprocess.run(
@@ -196,7 +211,9 @@ def test_windowed_reads_few_contiguous_ranges_of_few_shards():
     units, per_shard, block, window = 20_000, 500, 50, 1000
     shards = np.arange(units) // per_shard
     config = PlanConfig(order="windowed", shards_open=4, block=block, window=window)
-    order = Plan(config, units=units, global_batch=100, seed=1, shards=shards).order(0)
+    order = Plan(
+        config, units=units, global_batch=100, seed=1, facts=UnitFacts(shards=shards)
+    ).order(0)
     positions = []
     for read in order.reshape(-1, window):
         assert len(np.unique(read // block)) == window // block
@@ -211,12 +228,16 @@ def test_bucketed_pads_at_most_a_tenth_on_speech_like_lengths():
     for units in (5_531, 7_380, 50_000):
         lengths = random.lognormal(1.3, 0.6, units).clip(0.585, 34.1)  # mean 4.4 s
         plan = Plan(
-            PlanConfig(order="bucketed"), units=units, global_batch=64, seed=1, lengths=lengths
+            PlanConfig(order="bucketed"),
+            units=units,
+            global_batch=64,
+            seed=1,
+            facts=UnitFacts(lengths=lengths),
         )
-        shares = [orders.padding_share(plan.epoch(e), lengths) for e in range(3)]
+        shares = [padding_share(plan.epoch(e), lengths) for e in range(3)]
         assert max(shares) <= 0.1
         shuffled = Plan(PlanConfig(), units=units, global_batch=64, seed=1).epoch(0)
-        assert orders.padding_share(shuffled, lengths) > 0.5
+        assert padding_share(shuffled, lengths) > 0.5
     mates = [set(batch) for batch in plan.epoch(0)[:-1]]
     again = {unit: set(batch) for batch in plan.epoch(1) for unit in batch}
     kept = np.mean([len(m & again[next(iter(m))]) / 64 for m in mates])
@@ -225,7 +246,11 @@ def test_bucketed_pads_at_most_a_tenth_on_speech_like_lengths():
 
 def test_bucketed_mixes_units_of_one_length():
     plan = Plan(
-        PlanConfig(order="bucketed"), units=640, global_batch=64, seed=1, lengths=np.zeros(640)
+        PlanConfig(order="bucketed"),
+        units=640,
+        global_batch=64,
+        seed=1,
+        facts=UnitFacts(lengths=np.zeros(640)),
     )
     assert len(np.unique(plan.epoch(0)[0] // 64)) > 5
 
@@ -240,7 +265,7 @@ def test_balanced_batches_mirror_the_classes(seed, units, global_batch):
         units=units,
         global_batch=global_batch,
         seed=seed,
-        labels=labels,
+        facts=UnitFacts(labels=labels),
     )
     share = np.bincount(labels, minlength=5) / units
     for batch in plan.epoch(0):
@@ -254,7 +279,7 @@ def test_balanced_is_steadier_than_shuffle():
     spread = {}
     for order in ("shuffle", "balanced"):
         config = PlanConfig(order=order)
-        plan = Plan(config, units=7380, global_batch=64, seed=1, labels=labels)
+        plan = Plan(config, units=7380, global_batch=64, seed=1, facts=UnitFacts(labels=labels))
         spread[order] = (labels[plan.epoch(0)[:-1]] == 1).sum(axis=1).std()
     assert spread["balanced"] < spread["shuffle"] / 4
 
@@ -266,16 +291,17 @@ def test_dialogues_stay_whole_and_their_rows_come_once():
         units=4,
         global_batch=3,
         seed=1,
-        dataset_hash="",
-        groups=groups,
+        facts=UnitFacts(groups=groups),
     )
     batches = plan.epoch(0)
-    rows = [plan.rows(batch) for batch in batches]
-    assert [len(step) for step in rows] == [3, 3]
-    assert [len(r) for r in rows[1][1:]] == [0, 0]  # padding units have no rows
-    assert sorted(np.concatenate([r for step in rows for r in step])) == list(range(10))
+    assert batches.shape == (2, 3)
+    assert (batches[1, 1:] == -1).all()  # padding has no dialogue
+    assert sorted(batches[batches >= 0]) == [0, 1, 2, 3]
+    twice = UnitFacts(groups=groups[1:2] * 2)
     with pytest.raises(PlanError, match="two dialogues"):
-        Plan(PlanConfig(order="dialogues"), units=2, global_batch=1, seed=1, groups=groups[1:2] * 2)
+        Plan(PlanConfig(order="dialogues"), units=2, global_batch=1, seed=1, facts=twice)
+    with pytest.raises(PlanError, match="the rows of each dialogue"):
+        Plan(PlanConfig(order="dialogues"), units=2, global_batch=1, seed=1)
 
 
 @given(st.integers(0, 300), st.integers(1, 8), st.integers(1, 9), st.booleans())
@@ -297,7 +323,7 @@ def test_a_global_batch_that_cannot_be_cut_names_the_nearest_that_can():
     with pytest.raises(PlanError, match=r"60 cannot .* 8 processes x 2 .*: 48 or 64"):
         check_slices(60, 8, 2)
     with pytest.raises(PlanError, match=r"nearest that can: 8$"):
-        micro_batches(np.arange(6), 8, 0)
+        rank_slices(np.arange(6), 8, 0)
 
 
 @pytest.mark.parametrize(("order", "what"), [("windowed", "shard"), ("bucketed", "length")])
@@ -309,10 +335,22 @@ def test_missing_facts_are_named(order, what):
 def test_senseless_facts_and_sizes_are_refused():
     facts = np.array([1.0, np.nan, 2.0])
     with pytest.raises(PlanError, match="unit 1 has length nan"):
-        Plan(PlanConfig(order="bucketed"), units=3, global_batch=1, seed=1, lengths=facts)
+        Plan(
+            PlanConfig(order="bucketed"),
+            units=3,
+            global_batch=1,
+            seed=1,
+            facts=UnitFacts(lengths=facts),
+        )
     facts = np.array([0, 1, -1])
     with pytest.raises(PlanError, match="unit 2 has class -1"):
-        Plan(PlanConfig(order="balanced"), units=3, global_batch=1, seed=1, labels=facts)
+        Plan(
+            PlanConfig(order="balanced"),
+            units=3,
+            global_batch=1,
+            seed=1,
+            facts=UnitFacts(labels=facts),
+        )
     with pytest.raises(PlanError, match="0 units"):
         Plan(PlanConfig(), units=0, global_batch=1, seed=1)
 
@@ -320,7 +358,7 @@ def test_senseless_facts_and_sizes_are_refused():
 def test_ten_million_units_on_1024_ranks_are_visited_once():
     units, world, accumulation = 10_000_000, 1024, 4
     plan = Plan(PlanConfig(order="windowed"), units=units, global_batch=16_384, seed=1,
-                shards=np.arange(units, dtype=np.int32) // 1000)  # fmt: skip
+                facts=UnitFacts(shards=np.arange(units, dtype=np.int32) // 1000))  # fmt: skip
     batches = plan.epoch(2)
     visits = np.zeros(units + 1, np.uint8)  # the last one counts padding (-1)
     for rank in range(world):

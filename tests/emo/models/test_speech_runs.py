@@ -8,7 +8,7 @@ import pytest
 import transformers
 
 from emo.config import ExperimentConfig
-from emo.data.samples import DataError
+from emo.data.source import DataError
 from emo.evaluation.report import read_predictions
 from emo.serving.export import export
 from emo.serving.predict import Predictor

@@ -7,7 +7,7 @@ import tokenizers
 import transformers
 
 from emo.config import ExperimentConfig
-from emo.data.samples import DataError
+from emo.data.source import DataError
 from emo.evaluation.report import read_predictions
 from emo.serving.predict import Predictor
 from emo.training.train import train

@@ -14,14 +14,16 @@ import torch
 from emo.config import ExperimentConfig
 from emo.data.loader import Loader
 from emo.data.normalise import Statistics
-from emo.data.plan import Plan
-from emo.data.samples import EvaluationSteps, Samples, TrainingSteps, targets, training_rows
+from emo.data.plan import Plan, Share, UnitFacts
+from emo.data.source import Batch, Supervision
+from emo.data.steps import EvaluationSteps, TrainingSteps
+from emo.data.utterances import Utterances, training_rows
 from emo.runs.experiment import view_of
 from shards.configfile import parse
 from shards.store.index import open_dataset
 from shards.store.read import DamagedSample, ShardReader
 
-BATCH = 24
+BATCH, ALONE = 24, Share()
 STATISTICS = Statistics(np.linspace(-40, -10, 16, dtype="f4"), np.linspace(3, 9, 16, dtype="f4"), 1)
 
 
@@ -33,11 +35,10 @@ class Lesson:
         self.view = view_of(dataset, config)
         self.dataset = dataset
         self.rows = training_rows(dataset, self.view, config.data, audio=True)
-        self.samples = Samples(
+        self.samples = Utterances(
             dataset,
-            ("logmel", "tokens"),
-            labels=self.view.labels,
-            targets=targets(dataset, self.view, "hard"),
+            config.inputs,
+            Supervision.of(dataset, self.view, "hard"),
             statistics=STATISTICS,
             pad_token=0,
             config=config.data,
@@ -47,25 +48,24 @@ class Lesson:
             units=len(self.rows),
             global_batch=BATCH,
             seed=1,
-            shards=dataset.column("shard")[self.rows],
-            lengths=self.samples.frames[self.rows],
-            labels=self.view.labels[self.rows],
+            facts=UnitFacts(
+                shards=dataset.column("shard")[self.rows],
+                lengths=self.samples.sizes[self.rows],
+                labels=self.view.labels[self.rows],
+            ),
         )
 
-    def steps(self, state: Any = None, world: int = 1, rank: int = 0, **more: int) -> TrainingSteps:
-        settings = {"epochs": 1, "accumulation": 1} | more
+    def steps(self, state: Any = None, share: Share = ALONE, epochs: int = 1) -> TrainingSteps:
         start = self.plan.start() if state is None else state
-        return TrainingSteps(
-            self.samples, self.rows, self.plan, start, world=world, rank=rank, **settings
-        )
+        return TrainingSteps(self.samples, self.rows, self.plan, start, epochs=epochs, share=share)
 
     def read(
         self, state: Any = None, world: int = 1, workers: int = 0, stop: int | None = None
-    ) -> list[list[dict[str, torch.Tensor]]]:
+    ) -> list[list[Batch]]:
         """The micro-batches of every rank, by step; the loader of a rank is closed at `stop`."""
         ranks = []
         for rank in range(world):
-            steps = self.steps(state, world, rank)
+            steps = self.steps(state, Share(world, rank))
             loader = Loader(steps, range(len(steps)), workers=workers)
             ranks.append([batch for [batch] in islice(loader, stop)])
         return list(map(list, zip(*ranks, strict=True)))
@@ -80,13 +80,13 @@ def lesson_config(shards: Path, make_settings: Any, **changes: Any) -> Experimen
     return parse(ExperimentConfig, make_settings(shards, shards / "run", **changes), "the test")
 
 
-def rows_of(step: list[dict[str, torch.Tensor]]) -> list[int]:
+def rows_of(step: list[Batch]) -> list[int]:
     """The rows of one step in the order of the global batch: neighbours go to different ranks."""
-    return torch.stack([batch["row"] for batch in step], 1).flatten().tolist()
+    return torch.stack([batch.row for batch in step], 1).flatten().tolist()
 
 
 @pytest.fixture(scope="module")
-def whole(lesson: Lesson) -> list[dict[str, torch.Tensor]]:
+def whole(lesson: Lesson) -> list[Batch]:
     """One epoch in one process."""
     return [batch for [batch] in lesson.read()]
 
@@ -95,22 +95,22 @@ def test_batches_hold_what_the_shards_hold(lesson: Lesson, whole: Any) -> None:
     reader = ShardReader(lesson.dataset, ("logmel", "tokens"))
     for batch in whole:
         made = lesson.samples.to_model(batch, torch.device("cpu"), torch.float64)
-        assert batch["audio"].dtype == torch.float16
+        assert batch.inputs["audio"].dtype == torch.float16
         assert made["audio"].dtype == torch.float64
-        for place, row in enumerate(batch["row"].tolist()):
-            assert batch["valid"][place] == (row >= 0)
-            frames = int(batch["audio_mask"][place].sum())
-            count = int(batch["token_mask"][place].sum())
+        for place, row in enumerate(batch.row.tolist()):
+            assert batch.valid[place] == (row >= 0)
+            frames = int(batch.inputs["audio_mask"][place].sum())
+            count = int(batch.inputs["token_mask"][place].sum())
             assert not made["audio"][place, frames:].any()
-            assert not batch["tokens"][place, count:].any()
+            assert not batch.inputs["tokens"][place, count:].any()
             if row < 0:
                 assert (frames, count) == (0, 0)
                 continue
             stored = reader.read(row)
             x_TF = (stored["logmel"].astype("f4") - STATISTICS.mean) / STATISTICS.std
             assert made["audio"][place, :frames].numpy().astype("f4").tobytes() == x_TF.tobytes()
-            assert batch["tokens"][place, :count].tolist() == stored["tokens"].tolist()
-            assert int(batch["target"][place].argmax()) == lesson.view.labels[row]
+            assert batch.inputs["tokens"][place, :count].tolist() == stored["tokens"].tolist()
+            assert int(batch.target[place].argmax()) == lesson.view.labels[row]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
@@ -121,13 +121,13 @@ def test_exactly_once_by_any_number_of_ranks_and_workers(
     found = lesson.read(world=world, workers=workers)
     assert len(found) == len(whole) == lesson.plan.steps_per_epoch
     for step, alone in zip(found, whole, strict=True):
-        assert rows_of(step) == alone["row"].tolist()
-        for name, tensor in alone.items():  # and every sample is the same, bit for bit
+        assert rows_of(step) == alone.row.tolist()
+        for name, tensor in tensors(alone).items():  # and every sample is the same, bit for bit
+            parts = [tensors(batch)[name] for batch in step]
             if name == "counts":
-                assert torch.equal(sum(batch[name] for batch in step), tensor)
+                assert torch.equal(sum(parts), tensor)
                 continue
-            together = torch.stack([batch[name] for batch in step], 1).flatten(0, 1)
-            assert torch.equal(together, tensor), name
+            assert torch.equal(torch.stack(parts, 1).flatten(0, 1), tensor), name
     seen = [row for step in found for row in rows_of(step) if row >= 0]
     assert sorted(seen) == lesson.rows.tolist()
 
@@ -152,7 +152,7 @@ def test_a_resumed_epoch_reads_the_rest_in_the_same_order(
 def test_later_epochs_are_new_orders_of_the_same_rows(lesson: Lesson) -> None:
     steps = lesson.steps(epochs=3)
     assert len(steps) == 3 * lesson.plan.steps_per_epoch
-    orders = np.array([steps.global_rows(step) for step in range(len(steps))]).reshape(3, -1)
+    orders = np.array([steps.global_units(step) for step in range(len(steps))]).reshape(3, -1)
     for order in orders:
         assert sorted(order[order >= 0]) == lesson.rows.tolist()
     assert not np.array_equal(orders[0], orders[1])
@@ -163,10 +163,10 @@ def test_evaluation_sees_every_row_once_in_equally_many_steps(lesson: Lesson, wo
     for rows in (lesson.view.val, lesson.view.test):
         seen, lengths = [], set()
         for rank in range(world):
-            steps = EvaluationSteps(lesson.samples, rows, batch=7, world=world, rank=rank)
+            steps = EvaluationSteps(lesson.samples, rows, batch=7, share=Share(world, rank))
             lengths.add(len(steps))
             for batch in Loader(steps, range(len(steps)), workers=1):
-                seen += batch["row"][batch["valid"]].tolist()
+                seen += batch.row[batch.valid].tolist()
         assert len(lengths) == 1
         assert sorted(seen) == rows.tolist()
 
@@ -177,18 +177,25 @@ def test_no_batch_is_larger_than_the_largest(
 ) -> None:
     lesson = Lesson(lesson_config(tiny, make_settings, data__frames=frames))
     for steps in (
-        lesson.steps(accumulation=2, world=3),
-        EvaluationSteps(lesson.samples, lesson.view.train, batch=9, world=2, rank=1),
+        lesson.steps(share=Share(3, 0, 2)),
+        EvaluationSteps(lesson.samples, lesson.view.train, batch=9, share=Share(2, 1)),
     ):
         for number in range(len(steps)):
-            batches = zip(listed(steps[number]), listed(steps.largest()), strict=True)
+            batches = zip(listed(steps[number]), listed(steps.largest_item()), strict=True)
             for batch, largest in batches:
-                for name, tensor in largest.items():
-                    assert batch[name].dtype == tensor.dtype
-                    assert batch[name].nbytes <= tensor.nbytes
+                for name, tensor in tensors(largest).items():
+                    assert tensors(batch)[name].dtype == tensor.dtype
+                    assert tensors(batch)[name].nbytes <= tensor.nbytes
 
 
-def listed(batches: Any) -> list[dict[str, torch.Tensor]]:
+def tensors(batch: Batch) -> dict[str, torch.Tensor]:
+    """All that a batch holds, by name."""
+    beside = {name: getattr(batch, name) for name in ("row", "valid", "skipped", "target")}
+    counts = {} if batch.counts is None else {"counts": batch.counts}
+    return beside | counts | batch.inputs
+
+
+def listed(batches: Any) -> list[Batch]:
     return batches if isinstance(batches, list) else [batches]
 
 
@@ -218,18 +225,18 @@ def test_a_damaged_sample_is_a_masked_row_or_an_error(
         lenient.read(world=2, workers=workers), sound.read(world=2), strict=True
     ):
         for batch, right in zip(step, other, strict=True):
-            bad = batch["row"] == row
+            bad = batch.row == row
             hit += int(bad.sum())
-            assert torch.equal(batch["skipped"].bool(), bad)
-            assert torch.equal(batch["valid"], right["valid"] & ~bad)
-            assert not batch["audio"][bad].any()
-            assert not batch["audio_mask"][bad].any()
+            assert torch.equal(batch.skipped.bool(), bad)
+            assert torch.equal(batch.valid, right.valid & ~bad)
+            assert not batch.inputs["audio"][bad].any()
+            assert not batch.inputs["audio_mask"][bad].any()
             missed = int(bad.sum())
-            assert (batch["counts"] - right["counts"]).tolist() == [-missed, missed, 0]
-            for name, tensor in right.items():
-                assert batch[name].shape == tensor.shape
+            assert (batch.counts - right.counts).tolist() == [-missed, missed, 0]
+            for name, tensor in tensors(right).items():
+                assert tensors(batch)[name].shape == tensor.shape
                 if name != "counts":
-                    assert torch.equal(batch[name][~bad], tensor[~bad])
+                    assert torch.equal(tensors(batch)[name][~bad], tensor[~bad])
     assert hit == 1
 
 

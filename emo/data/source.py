@@ -1,0 +1,142 @@
+"""What a source of samples owes to training and evaluation, and the batch that it makes.
+
+There are two sources: `emo.data.utterances`, whose units are rows of a dataset, and
+`emo.data.dialogues`, whose units are whole dialogues. Plans order units; sources turn them into
+batches; nothing after that needs to know which of the two it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emo.data.config import DataConfig
+from emo.data.normalise import Statistics
+from shards.errors import UserError
+from shards.store.index import Dataset
+from shards.views.view import View
+
+Lengths = Mapping[str, int]  # what a batch is padded to, by name; the source knows the names
+
+
+class DataError(UserError):
+    """The shards cannot give what the experiment reads."""
+
+
+class TooMuchDamage(UserError):
+    """More samples were skipped as damaged than `data.max_skipped` allows."""
+
+
+def check_skipped(skipped: int, seen: int, config: DataConfig) -> None:
+    """Raise TooMuchDamage if too many of `seen` samples were skipped. The first is always allowed.
+
+    Without that, one damaged sample in the first batches of a run would end it.
+    """
+    if skipped > max(1, config.max_skipped * seen):
+        raise TooMuchDamage(
+            f"{skipped} of {seen} samples were damaged and skipped, more than data.max_skipped="
+            f"{config.max_skipped:g} allows; run `emo-shards verify {config.shards} --deep`, which "
+            "names them and says how to repair them"
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's share of a global batch (training: one micro-batch of it), on the CPU.
+
+    It has N places, each for one row of the dataset: N = B rows, or D dialogues x T turns. The
+    model reads `inputs` alone; what stands beside them says which places count, and stays on the
+    CPU except `target` and `valid`, which the loss needs.
+
+    Attributes:
+        row: int64 [N], the row of the dataset; -1 for padding.
+        valid: bool [N], False where the place has no part in loss and metrics: padding, context,
+            or a damaged sample.
+        skipped: int64 [N], 1 for a sample that would be valid if it were not damaged.
+        target: float32 [N, C], the distribution to learn; means something only where `valid`.
+        inputs: by key, see `emo.modalities` and the source's `batch`.
+        counts: int64 [3], in training: places that are valid, places that are skipped, and the
+            `trace_of` the units.
+    """
+
+    row: Tensor
+    valid: Tensor
+    skipped: Tensor
+    target: Tensor
+    inputs: dict[str, Tensor]
+    counts: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What is known of every row of a dataset.
+
+    `labels` is int [rows], -1 outside the label set; `targets` float32 [rows, C], the distribution
+    to learn.
+    """
+
+    labels: np.ndarray
+    targets: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: Dataset, view: View, kind: Literal["hard", "soft"]) -> Supervision:
+        """The view's labels as targets (hard), or the annotators' votes (soft).
+
+        A turn keeps its hard label if none of its votes lies inside the label set.
+        """
+        targets = np.zeros((len(dataset), len(view.label_set.classes)), np.float32)
+        inside = view.labels >= 0
+        targets[inside, view.labels[inside]] = 1
+        if kind == "soft":
+            for row, votes in enumerate(dataset.table["votes"].to_pylist()):
+                distribution, dropped = view.label_set.distribution(votes)
+                if inside[row] and dropped < 1:
+                    targets[row] = distribution
+        return cls(view.labels, targets)
+
+
+class SampleSource(Protocol):
+    """Units of an opened dataset, made into batches.
+
+    Attributes:
+        labels, targets: those of `Supervision`, for every row of the dataset.
+        sizes: int [units], by which evaluation takes the longest units first.
+        statistics: what features are normalised by; None where nothing is.
+    """
+
+    labels: np.ndarray
+    targets: np.ndarray
+    sizes: np.ndarray
+    statistics: Statistics | None
+
+    def units(self, rows: np.ndarray) -> np.ndarray:
+        """The units in which `rows` (int64) are, int64."""
+        ...
+
+    def rows_of(self, units: np.ndarray) -> np.ndarray:
+        """The rows of `units`, int64; -1 (no unit) has none."""
+        ...
+
+    def lengths(self, units: np.ndarray) -> Lengths:
+        """What a batch of `units` (any shape, -1: no unit) is padded to.
+
+        Always asked for the whole global batch, also when a rank reads a part of it.
+        """
+        ...
+
+    def batch(self, units: np.ndarray, lengths: Lengths) -> Batch:
+        """`units` int64 [B] (-1: an empty place) padded to `lengths`, without `counts`.
+
+        Raises:
+            DamagedSample: a sample is not what was written, and `data.damage` is `error`.
+        """
+        ...
+
+    def to_model(self, batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        """`batch.inputs` as the model reads them: on `device`, floats in `dtype`."""
+        ...

@@ -1,0 +1,139 @@
+"""What one rank reads at each step: slices of the plan, made into batches, exactly once each.
+
+An item of `TrainingSteps` or `EvaluationSteps` is everything that one rank needs for one step, so a
+loader (`emo.data.loader`) only spreads steps over workers; it neither batches nor samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from emo.data.plan import (
+    DataState,
+    Plan,
+    Share,
+    check_slices,
+    evaluation_plan,
+    rank_slices,
+)
+from emo.data.source import Batch, SampleSource
+
+
+class TrainingSteps(Dataset):
+    """Item `n`: this rank's micro-batches of the n-th optimizer step after `start`.
+
+    Args:
+        units: int64, those of `source` that the plan numbers `0 .. plan.units-1`.
+        epochs: where training ends; those before `start` count.
+    """
+
+    def __init__(
+        self,
+        source: SampleSource,
+        units: np.ndarray,
+        plan: Plan,
+        start: DataState,
+        *,
+        epochs: int,
+        share: Share,
+    ) -> None:
+        self.source, self.units, self.plan = source, units, plan
+        self.start, self.share = start, share
+        # The steps that are left of the epoch in which training starts.
+        self._begun = -(-(plan.units - start.consumed) // plan.global_batch)
+        whole = epochs - start.epoch - 1
+        self._length = self._begun + whole * plan.steps_per_epoch if whole >= 0 else 0
+        self._epochs: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getstate__(self) -> dict:
+        # A worker makes an epoch's order itself: faster than to send it, and the same by design.
+        return self.__dict__ | {"_epochs": {}}
+
+    def global_units(self, step: int) -> np.ndarray:
+        """Units of the whole global batch of step `step`, int64 [G], -1 = none."""
+        further, inside = divmod(step - self._begun, self.plan.steps_per_epoch)
+        epoch, consumed = self.start.epoch + 1 + further, 0
+        if step < self._begun:
+            epoch, consumed, inside = self.start.epoch, self.start.consumed, step
+        if epoch not in self._epochs:
+            self._epochs = {epoch: self.plan.epoch(epoch, consumed)}  # the last one is dropped
+        numbers = self._epochs[epoch][inside]
+        return np.where(numbers >= 0, self.units[numbers], -1)
+
+    def largest_item(self) -> list[Batch]:
+        """An empty item, padded as if the longest units were in it: none takes more memory."""
+        places = check_slices(self.plan.global_batch, self.share.world, self.share.accumulation)
+        empty = np.full(places, -1)
+        batch = self.source.batch(empty, self.source.lengths(self.units))
+        return [_counted(batch, empty)] * self.share.accumulation
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        units, share = self.global_units(step), self.share
+        # Padded to the longest unit of the *global* batch: then a row's numbers, to the last bit,
+        # do not depend on how many ranks and micro-batches the batch is cut into.
+        lengths = self.source.lengths(units)
+        return [
+            _counted(self.source.batch(micro, lengths), micro)
+            for micro in rank_slices(units, share.world, share.rank, share.accumulation)
+        ]
+
+
+class EvaluationSteps(Dataset):
+    """Item `step`: this rank's batch; every unit once over all ranks, the same number of steps.
+
+    Args:
+        batch: units of a step over all ranks, rounded up until it can be cut evenly.
+    """
+
+    def __init__(
+        self, source: SampleSource, units: np.ndarray, *, batch: int, share: Share
+    ) -> None:
+        assert share.accumulation == 1, "evaluation has no micro-batches"
+        batch = -(-batch // share.world) * share.world
+        order = evaluation_plan(len(units), batch, source.sizes[units])
+        self.source, self.share = source, share
+        self.batches = np.where(order >= 0, units[order], -1)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def largest_item(self) -> Batch:
+        """As in `TrainingSteps`."""
+        empty = np.full(self.batches.shape[1] // self.share.world, -1)
+        return self.source.batch(empty, self.source.lengths(self.batches))
+
+    def __getitem__(self, step: int) -> Batch:
+        units = self.batches[step]
+        [mine] = rank_slices(units, self.share.world, self.share.rank)
+        return self.source.batch(mine, self.source.lengths(units))
+
+
+def trace_of(units: np.ndarray) -> int:
+    """A sum over `units` (int64, -1: none) that tells whether each of a set was used exactly once.
+
+    Every unit adds a 32-bit hash of its number (the finalizer of SplitMix64, Steele et al. 2014).
+    """
+    # A hash, because in a sum of plain numbers one unit too many and one too few can cancel out
+    # (3 + 3 for 2 + 4). A sum, because ranks and steps can then be added in any order. 32 bits,
+    # because ranks add their traces as float64, which is exact up to two million units at a time.
+    x = units[units >= 0].astype(np.uint64)
+    x += np.uint64(0x9E3779B97F4A7C15)
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return int((x >> np.uint64(32)).sum())
+
+
+def _counted(batch: Batch, units: np.ndarray) -> Batch:
+    """`batch` with its `counts`: made by the worker, so that the loop only adds numbers."""
+    valid, skipped = int(batch.valid.count_nonzero()), int(batch.skipped.count_nonzero())
+    return replace(batch, counts=torch.tensor([valid, skipped, trace_of(units)]))

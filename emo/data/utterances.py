@@ -1,0 +1,155 @@
+"""Rows of a dataset as batches of utterances: read, padded and, on the device, normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emo.data.config import DataConfig
+from emo.data.normalise import Statistics, longest, model_input
+from emo.data.source import Batch, Lengths, Supervision
+from emo.modalities import MODALITIES
+from shards.store.index import Dataset
+from shards.store.read import DamagedSample, ShardReader
+from shards.store.schema import DTYPES
+from shards.views.view import View
+
+
+@dataclass(frozen=True)
+class _Input:
+    """How one modality lies in a batch.
+
+    `member` of the shards fills it. `counts` int64 [rows] says how many frames (samples, tokens)
+    each row has; `fixed` is the length of every batch, None for the longest in it. Values are
+    [B, length, *width] of `dtype`, `fill` where a row has ended.
+    """
+
+    member: str
+    counts: np.ndarray
+    fixed: int | None
+    dtype: np.dtype
+    width: tuple[int, ...]
+    fill: int
+
+
+class Utterances:
+    """A `SampleSource` whose units are the rows of an opened dataset.
+
+    Args:
+        members: by modality, the member of a sample that is read: an audio feature, "tokens".
+        statistics: needed where audio is read, unless it is the waveform.
+        pad_token: the id that fills shorter lines.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        members: Mapping[str, str],
+        supervision: Supervision,
+        *,
+        statistics: Statistics | None,
+        pad_token: int,
+        config: DataConfig,
+    ) -> None:
+        self.reader = ShardReader(dataset, list(members.values()))
+        self.labels, self.targets = supervision.labels, supervision.targets
+        self.statistics, self.config = statistics, config
+        # Frames also where only text is read: another order would make other evaluation batches,
+        # and finished runs could not be repeated to the last bit.
+        self.sizes = np.minimum(dataset.frames(config.audio), longest(config.audio))
+        self.tokens = dataset.column("tokens")
+        width = (len(statistics.mean),) if statistics else ()
+        self.inputs: dict[str, _Input] = {}
+        if "text" in members:
+            int64 = np.dtype(np.int64)
+            self.inputs["text"] = _Input(members["text"], self.tokens, None, int64, (), pad_token)
+        if "audio" in members:
+            stored = DTYPES[members["audio"]]
+            self.inputs["audio"] = _Input(
+                members["audio"], self.sizes, config.frames, stored, width, 0
+            )
+        assert self.inputs.keys() == members.keys(), f"no way to read one of {list(members)}"
+
+    def units(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+    def rows_of(self, units: np.ndarray) -> np.ndarray:
+        return units[units >= 0]
+
+    def lengths(self, units: np.ndarray) -> Lengths:
+        """Frames (of a waveform: samples) and tokens, by modality."""
+        rows = self.rows_of(units)
+        return {
+            name: one.fixed or int(one.counts[rows].max(initial=1))
+            for name, one in self.inputs.items()
+        }
+
+    def batch(self, units: np.ndarray, lengths: Lengths) -> Batch:
+        """As `SampleSource.batch`. A sample without a modality has a mask that is all False.
+
+        The inputs, as read: `audio` [B, frames, F] (of a waveform [B, samples]) as it is stored,
+        `audio_mask` bool [B, frames]; `tokens` int64 [B, tokens], `token_mask` bool [B, tokens].
+        """
+        valid, skipped = units >= 0, np.zeros(len(units), np.int64)
+        values = {
+            name: np.empty((len(units), lengths[name], *one.width), one.dtype)
+            for name, one in self.inputs.items()
+        }
+        counts = {name: np.zeros(len(units), np.int64) for name in self.inputs}
+        for place in np.flatnonzero(valid).tolist():
+            try:
+                arrays = self.reader.read(int(units[place]))
+            except DamagedSample:
+                if self.config.damage == "error":
+                    raise
+                valid[place], skipped[place] = False, 1
+                continue
+            for name, one in self.inputs.items():
+                if one.member in arrays:
+                    x = arrays[one.member][: lengths[name]]
+                    values[name][place, : len(x)] = x
+                    counts[name][place] = len(x)
+        inputs: dict[str, Tensor] = {}
+        for name, one in self.inputs.items():
+            for x, count in zip(values[name], counts[name].tolist(), strict=True):
+                x[count:] = one.fill
+            mask = np.arange(lengths[name]) < counts[name][:, None]
+            inputs[MODALITIES[name].values] = torch.from_numpy(values[name])
+            inputs[MODALITIES[name].mask] = torch.from_numpy(mask)
+        return Batch(
+            row=torch.from_numpy(units),
+            valid=torch.from_numpy(valid),
+            skipped=torch.from_numpy(skipped),
+            target=torch.from_numpy(self.targets[units]),
+            inputs=inputs,
+        )
+
+    def to_model(self, batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        """`batch.inputs` on `device`; audio is normalised there, then cast to `dtype`.
+
+        Features travel as they are stored, in half the bytes: from workers and to the device.
+        """
+        moved = {key: x.to(device, non_blocking=True) for key, x in batch.inputs.items()}
+        if "audio" in self.inputs:
+            key, mask = MODALITIES["audio"].keys
+            moved[key] = model_input(moved[key], moved[mask], self.statistics).to(dtype)
+        return moved
+
+
+def training_rows(dataset: Dataset, view: View, config: DataConfig, audio: bool) -> np.ndarray:
+    """The view's training rows that this model learns from.
+
+    A model that reads only text takes the clean rows: five copies of a line are one line. Low-level
+    descriptors are made of clean rows alone.
+    """
+    variants = dataset.column("variant")[view.train]
+    wanted = ("clean", *config.variants) if audio and config.audio != "lld" else ("clean",)
+    rows = view.train[np.isin(variants, wanted)]
+    if config.left_out is not None:
+        names = dataset.column("dialogue").astype(str)
+        rows = rows[~np.isin(names[rows], names[config.left_out.rows(view)])]
+    return rows
