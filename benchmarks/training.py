@@ -47,7 +47,7 @@ from emo.data.plan import Share
 from emo.data.steps import TrainingSteps
 from emo.distributed.runtime import Runtime
 from emo.evaluation.outputs import predict_part
-from emo.evaluation.report import scores
+from emo.evaluation.results import validation_scores
 from emo.runs import random_state
 from emo.runs.checkpoint import Progress
 from emo.runs.experiment import Experiment
@@ -240,7 +240,7 @@ def judge(results: dict, config: ExperimentConfig) -> None:
         model = experiment.model.to(runtime.device)
         silent = Tracker(config.run, main=False, step=0)
         found = predict_part(Run(runtime, experiment, model, silent), view.test)
-        result["test"], _ = scores(found, view)
+        result["test"], _ = validation_scores(found, view)
 
 
 def row(name: str, result: dict, bare_pieces: list[dict]) -> list[str]:

@@ -27,7 +27,7 @@ LAYERS = [
     ("shards.config",),  # puts the rooms' settings together for the job
     ("shards.build",),
     ("shards.__main__",),
-    ("emo", "emo.modalities"),
+    ("emo", "emo.modalities", "emo.metrics"),
     ("emo.data.config", "emo.models.config", "emo.distributed.config", "emo.training.config",
      "emo.runs.config", "emo.evaluation.config", "emo.serving.config"),
     ("emo.config",),

@@ -81,9 +81,13 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
 
 
 def results(path: Path) -> dict[str, Any]:
-    """A metrics.json, without the commit that wrote it."""
+    """A metrics.json, without the commit that wrote it, and with each metric's present name."""
     facts: dict[str, Any] = json.loads(path.read_text())
     del facts["code"]
+    for part in facts["parts"].values():
+        for one in part.get("alone", {}).values():
+            if "f1" in one:
+                one["weighted_f1"] = one.pop("f1")
     return facts
 
 

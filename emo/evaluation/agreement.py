@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from emo.evaluation.metrics import jensen_shannon
 from shards.corpora.labels import LabelSet
 
 Votes = Sequence[Sequence[str]]  # of one turn: the codes that each annotator named
@@ -58,3 +58,16 @@ def human_ceiling(votes: Sequence[Votes], label_set: LabelSet) -> dict[str, Any]
                 credit += own[row, winners[0]]
                 count += 1
     return {"wa": credit / count if count else None, "n": count}
+
+
+def jensen_shannon(p: ArrayLike, q: ArrayLike) -> NDArray[np.float64]:
+    """Divergence [N] of distributions `p` and `q` [N, C], in bits: 0 where equal, at most 1.
+
+    Rows without any mass (no annotator's vote lies in the label set) give NaN: leave them out.
+    """
+    pair = [np.asarray(x, float) for x in (p, q)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pair = [x / x.sum(axis=1, keepdims=True) for x in pair]
+        middle = (pair[0] + pair[1]) / 2
+        terms = [np.where(x == 0, 0.0, x * np.log2(x / middle)).sum(axis=1) for x in pair]
+    return np.asarray((terms[0] + terms[1]) / 2)

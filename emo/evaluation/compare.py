@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from emo.evaluation import metrics, tables
-from emo.evaluation.report import read_predictions
+from emo import metrics
+from emo.evaluation import tables
+from emo.evaluation.uncertainty import bootstrap, paired_difference
 from emo.runs import files
+from emo.runs.predictions import read_lines
 from shards import atomic
 from shards.errors import UserError
 from shards.store.index import CONFIG, TRUTH
@@ -94,7 +96,7 @@ def load_result(run: Path, part: str) -> Result:
     if not path.is_file() or not files.predictions(run, part).is_file():
         raise CompareError(f"{run} has no results: it is no run folder, or training has not ended")
     facts = json.loads(path.read_text())
-    lines = sorted(read_predictions(run, part), key=lambda line: line["utterance"])
+    lines = sorted(read_lines(run, part), key=lambda line: line["utterance"])
     classes = facts["classes"]
     return Result(
         run,
@@ -178,7 +180,7 @@ def row_of(result: Result, best: Result, grouped: bool) -> dict[str, Any]:
     """One run's row; `grouped` resamples whole dialogues."""
     classes, groups = result.facts["classes"], result.dialogues if grouped else None
     full = metrics.evaluate(result.labels, result.probabilities, classes)
-    interval = metrics.bootstrap(result.labels, result.predicted, len(classes), groups)
+    interval = bootstrap(result.labels, result.predicted, len(classes), groups)
     row: dict[str, Any] = {
         "run": result.facts["name"],
         "system": result.system,
@@ -206,7 +208,7 @@ def row_of(result: Result, best: Result, grouped: bool) -> dict[str, Any]:
         if result.sees and alone is not None:
             row["ceiling_alone"] = 100 * float((alone == result.labels).mean())
     for name, other in against.items():
-        paired = metrics.paired_difference(result.labels, result.predicted, other, groups)
+        paired = paired_difference(result.labels, result.predicted, other, groups)
         row[name], row[f"{name}_se"] = 100 * paired["difference"], 100 * paired["se"]
     published = of_paper(result)
     if published is not None:

@@ -17,10 +17,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from emo import metrics
 from emo.config import ExperimentConfig
-from emo.evaluation import metrics
-from emo.evaluation.report import read_predictions
+from emo.evaluation.uncertainty import bootstrap
 from emo.runs import files
+from emo.runs.predictions import read_lines
 from shards import atomic, configfile
 from shards.errors import UserError
 from shards.store.index import open_dataset
@@ -112,11 +113,11 @@ def aggregate(runs: list[Path]) -> dict[str, Any]:
     }
     labels, tables = [], []
     for run in runs:
-        for line in read_predictions(run, "test"):
+        for line in read_lines(run, "test"):
             labels.append(classes.index(line["label"]))
             tables.append([line["probabilities"][c] for c in classes])
     pooled = metrics.evaluate(labels, tables, classes)
-    pooled["interval_95"] = metrics.bootstrap(labels, np.argmax(tables, 1), len(classes))
+    pooled["interval_95"] = bootstrap(labels, np.argmax(tables, 1), len(classes))
     scores = {name: np.array([fold[name] for fold in folds.values()]) for name in SCORES}
     return {
         "name": facts[0]["name"],

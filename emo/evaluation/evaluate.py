@@ -9,8 +9,15 @@ from typing import Any
 from emo.distributed.state import scatter_weights
 from emo.evaluation.calibration import at_temperature, fit_temperature
 from emo.evaluation.outputs import ALONE, predict_part
-from emo.evaluation.report import confusion_table, report, report_alone, write_predictions
+from emo.evaluation.results import (
+    confusion_table,
+    one_modality_results,
+    part_results,
+    turn_predictions,
+)
+from emo.metrics import in_words
 from emo.runs import checkpoint, files
+from emo.runs.predictions import write_predictions
 from emo.runs.record import facts
 from emo.runs.run import Run
 from shards import atomic
@@ -38,12 +45,14 @@ def finish(run: Run) -> None:
             temperature = fit_temperature(found.labels, found.probabilities)
         if runtime.main:
             found = replace(found, probabilities=at_temperature(found.probabilities, temperature))
-            parts[part] = report(found, experiment.view, experiment.dataset, temperature)
+            parts[part] = part_results(found, experiment.view, experiment.dataset, temperature)
             if alone:
                 parts[part]["alone"] = {
-                    kept: report_alone(left, found, experiment.view) for kept, left in alone.items()
+                    kept: one_modality_results(one, found, experiment.view)
+                    for kept, one in alone.items()
                 }
-            write_predictions(config.run, part, found, experiment.dataset, experiment.view)
+            turns = turn_predictions(found, experiment.dataset, experiment.view)
+            write_predictions(config.run, part, turns)
     if runtime.main:
         summary = facts(experiment) | {
             "checkpoint": chosen.name, "temperature": temperature, "parts": parts,
@@ -54,9 +63,8 @@ def finish(run: Run) -> None:
         step = int(chosen.name.removeprefix("step-"))
         tracker.describe("test/confusion", confusion_table(test), step)
         tracker.say(
-            f"test ({test['n']} utterances, {chosen.name}): WA {100 * test['wa']:.1f} "
-            f"[{100 * low:.1f}, {100 * high:.1f}] UA {100 * test['ua']:.1f} weighted F1 "
-            f"{100 * test['weighted_f1']:.1f} → {files.metrics(config.run)}"
+            f"test ({test['n']} utterances, {chosen.name}): {in_words(test)}, WA's 95 % interval "
+            f"[{100 * low:.1f}, {100 * high:.1f}] → {files.metrics(config.run)}"
         )
         for kept, lost in ALONE if "alone" in test else ():
             left = test["alone"][kept]

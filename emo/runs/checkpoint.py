@@ -45,9 +45,10 @@ class Progress:
     """All resumable state that is neither tensor nor random generator.
 
     `step` counts optimizer steps taken; `best` is the best validation score so far (None before
-    the first evaluation) and `best_step` its step; `skipped` counts damaged samples and `bad_steps`
-    steps left out for a loss that was not finite. `validated` counts the epochs whose validation is
-    done. `trace` adds up what `data.trace_of` says of the units used in this epoch.
+    the first evaluation), `best_step` its step and `best_loss` its validation loss, which decides
+    ties; `skipped` counts damaged samples and `bad_steps` steps left out for a loss that was not
+    finite. `validated` counts the epochs whose validation is done. `trace` adds up what
+    `data.trace_of` says of the units used in this epoch.
     """
 
     step: int
@@ -56,6 +57,7 @@ class Progress:
     trace: int = 0
     best: float | None = None
     best_step: int = 0
+    best_loss: float | None = None
     skipped: int = 0
     bad_steps: int = 0
     loss_scale: dict[str, float] | None = None  # fp16's
@@ -268,7 +270,7 @@ def _settle_best(runtime: Runtime, folder: Path, progress: Progress) -> Progress
         return progress
     best_path = folder / f"step-{progress.best_step:08d}"
     if _damage(best_path) is not None:
-        return replace(progress, best=None, best_step=0)
+        return replace(progress, best=None, best_loss=None, best_step=0)
     if runtime.main:
         _mark_best(folder, progress)
     return progress

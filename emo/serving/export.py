@@ -86,7 +86,7 @@ def card(facts: dict[str, Any], results: dict[str, Any]) -> str:
     for kept, left in results["parts"]["test"].get("alone", {}).items():
         rows.append(
             f"| test, {kept} alone | {scores['n']} | {100 * left['wa']:.1f} | "
-            f"{100 * left['ua']:.1f} | {100 * left['f1']:.1f} | – |"
+            f"{100 * left['ua']:.1f} | {100 * left.get('weighted_f1', left.get('f1')):.1f} | – |"
         )
     inputs = " and ".join(part for part in ("text", "audio") if part in facts["model"])
     by_class = "\n".join(

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from emo.metrics import selectable
 from shards.configfile import Config
 
 REST = "rest"  # the group of every parameter that no configured group matches
@@ -76,10 +77,11 @@ class TrainConfig(Config):
     """How long, in which batches, and what is kept.
 
     `global_batch` counts over all processes and accumulation steps; it must be divisible by their
-    product. Both batches count dialogues for a context model. `select` is the validation score
-    whose best checkpoint is evaluated. `checkpoint_steps` saves inside epochs too. `max_minutes`
-    stops as a preemption does. `nonfinite` skip leaves out up to `max_nonfinite` steps whose loss
-    is not finite; stop ends the run at the first.
+    product. Both batches count dialogues for a context model. `select` names the metric (in
+    `emo/metrics.py`) whose value on validation chooses the checkpoint to evaluate.
+    `checkpoint_steps` saves inside epochs too. `max_minutes` stops as a preemption does.
+    `nonfinite` skip leaves out up to `max_nonfinite` steps whose loss is not finite; stop ends the
+    run at the first.
     """
 
     epochs: PositiveInt = 15
@@ -87,7 +89,7 @@ class TrainConfig(Config):
     accumulation: PositiveInt = 1
     evaluation_batch: PositiveInt = 128
     seed: NonNegativeInt = 1
-    select: Literal["ua", "wa", "f1", "loss"] = "ua"
+    select: str = "ua"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     checkpoint_steps: PositiveInt | None = None
     keep: int = Field(2, ge=2)
@@ -95,3 +97,8 @@ class TrainConfig(Config):
     max_minutes: PositiveFloat | None = None
     nonfinite: Literal["stop", "skip"] = "stop"
     max_nonfinite: PositiveInt = 10
+
+    @field_validator("select")
+    @classmethod
+    def _metric_is_known(cls, name: str) -> str:
+        return selectable(name)

@@ -21,7 +21,8 @@ from emo.data.steps import TrainingSteps, trace_of
 from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
 from emo.evaluation.outputs import StopRequested, fetch, predict_part
-from emo.evaluation.report import scores
+from emo.evaluation.results import validation_scores
+from emo.metrics import improves, in_words, selection_score
 from emo.runs import checkpoint, files, random_state
 from emo.runs.checkpoint import Progress
 from emo.runs.experiment import Experiment
@@ -225,20 +226,21 @@ def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
     config, view, tracker = run.config, run.experiment.view, run.tracker
     fit_head(run)
     found = predict_part(run, view.val)
-    values, recalls = scores(found, view)
+    values, recalls = validation_scores(found, view)
     tracker.write(progress.step, "val", values)
     tracker.write(progress.step, "val_recall", recalls)
-    score = -values["loss"] if config.train.select == "loss" else values[config.train.select]
-    best = progress.best is None or score > progress.best
+    score, loss_now = selection_score(config.train.select, values), values["loss"]
+    best = improves(score, loss_now, progress.best, progress.best_loss)
     tracker.say(
         f"epoch {progress.data.epoch}/{config.train.epochs} · step {progress.step} · loss "
-        f"{loss:.3f} · validation WA {100 * values['wa']:.1f} UA {100 * values['ua']:.1f} F1 "
-        f"{100 * values['f1']:.1f} loss {values['loss']:.3f}"
+        f"{loss:.3f} · validation {in_words(values)}"
         + (" · best" if best else "")
         + (f" · {progress.skipped} damaged samples skipped" if progress.skipped else "")
     )
     progress = replace(progress, validated=progress.data.epoch)
-    return replace(progress, best=score, best_step=progress.step) if best else progress
+    if not best:
+        return progress
+    return replace(progress, best=score, best_loss=loss_now, best_step=progress.step)
 
 
 class Clock:

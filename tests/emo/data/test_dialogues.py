@@ -10,9 +10,9 @@ from emo.config import ExperimentConfig
 from emo.data.plan import Share
 from emo.data.source import DataError
 from emo.data.steps import EvaluationSteps, TrainingSteps
-from emo.evaluation.report import read_predictions
 from emo.models.losses import emotion_loss
 from emo.runs.experiment import Experiment, view_of
+from emo.runs.predictions import read_lines
 from emo.serving.turn_vectors import publish
 from emo.training.train import train
 from shards.configfile import ConfigError, parse
@@ -158,7 +158,7 @@ def test_a_run_from_vectors_to_predictions(vectors, tmp_path, kind):
     facts = json.loads((config.run / "metrics.json").read_text())
     dataset = open_dataset(vectors)
     view = view_of(dataset, config)
-    lines = read_predictions(config.run, "test")
+    lines = read_lines(config.run, "test")
     assert [line["utterance"] for line in lines] == dataset.column("utterance")[view.test].tolist()
     assert facts["model"] == ["text", kind]
     assert facts["dataset"]["hash"] == "of the source"  # comparable with the branches themselves

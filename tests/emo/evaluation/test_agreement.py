@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import jensenshannon
 
-from emo.evaluation.agreement import agreement, human_ceiling
+from emo.evaluation.agreement import agreement, human_ceiling, jensen_shannon
 from shards.corpora.labels import label_set
 
 FIVE = label_set("five")  # anger, frustration, happiness, neutral, sadness
@@ -37,3 +38,13 @@ def test_jensen_shannon_is_zero_for_the_votes_themselves_and_skips_turns_without
     assert found["jensen_shannon_n"] == 1
     certain = agreement(votes[:1], np.array([[0, 0, 0, 0, 1.0]]), FIVE)
     assert certain["jensen_shannon"] == pytest.approx(1)  # nothing in common: one bit
+
+
+def test_jensen_shannon_is_scipys_squared():
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(5), size=20), rng.dirichlet(np.ones(5), size=20)
+    p[0] = [1, 0, 0, 0, 0]
+    expected = [jensenshannon(a, b, base=2) ** 2 for a, b in zip(p, q, strict=True)]
+    np.testing.assert_allclose(jensen_shannon(p, q), expected, atol=1e-12)
+    np.testing.assert_allclose(jensen_shannon(np.eye(5), np.eye(5)[::-1])[[0, 2]], [1, 0])
+    assert np.isnan(jensen_shannon(np.zeros((1, 5)), q[:1])).all()

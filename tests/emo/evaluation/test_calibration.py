@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emo.evaluation.calibration import HIGHEST, LOWEST, at_temperature, fit_temperature
-from emo.evaluation.metrics import expected_calibration_error
+from emo.metrics import expected_calibration_error
 
 
 def softmax(x):

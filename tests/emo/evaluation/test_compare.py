@@ -17,8 +17,8 @@ from emo.evaluation.compare import (
     of_paper,
     rows_of,
 )
-from emo.evaluation.report import read_predictions
 from emo.runs import files
+from emo.runs.predictions import read_lines
 from shards.errors import EXIT_USER_ERROR
 from shards.store.index import CONFIG, TRUTH
 
@@ -28,7 +28,7 @@ def test_numbers_are_those_of_the_predictions(trained_runs, capsys, tmp_path):
     compare(runs, "test", markdown=tmp_path / "t.md", csv=tmp_path / "t.csv")
     shown = capsys.readouterr().out
     for run in runs:
-        lines = read_predictions(run, "test")
+        lines = read_lines(run, "test")
         truth = [line["label"] for line in lines]
         said = [max(line["probabilities"], key=line["probabilities"].get) for line in lines]
         for score in (
@@ -68,7 +68,7 @@ def test_a_fusion_is_also_shown_without_either_modality(trained_runs, tiny_corpu
 
     run = trained_runs["fusion"]
     alone = json.loads(files.metrics(run).read_text())["parts"]["test"]["alone"]
-    lines = read_predictions(run, "test")
+    lines = read_lines(run, "test")
     texts = {
         row["id"]: row["text"]
         for row in map(json.loads, (tiny_corpus / "turns.jsonl").read_text().splitlines())

@@ -19,8 +19,8 @@ from emo.evaluation.crossval import (
     fold_settings,
     run_stoppable,
 )
-from emo.evaluation.report import read_predictions
 from emo.runs.folder import load_config
+from emo.runs.predictions import read_lines
 from shards.configfile import dump, parse
 
 
@@ -53,7 +53,7 @@ def test_aggregate_is_mean_deviation_and_pool(trained_runs):
     was = [one["wa"] for one in scores]
     assert found["mean"]["wa"] == pytest.approx(np.mean(was))
     assert found["sd"]["wa"] == pytest.approx(np.std(was, ddof=1))
-    assert found["pooled"]["n"] == sum(len(read_predictions(run, "test")) for run in runs)
+    assert found["pooled"]["n"] == sum(len(read_lines(run, "test")) for run in runs)
     assert found["pooled"]["wa"] == pytest.approx(
         np.average(was, weights=[one["n"] for one in scores])
     )

@@ -9,7 +9,7 @@ import transformers
 
 from emo.config import ExperimentConfig
 from emo.data.source import DataError
-from emo.evaluation.report import read_predictions
+from emo.runs.predictions import read_lines
 from emo.serving.export import export
 from emo.serving.predict import Predictor
 from emo.serving.turn_vectors import write_vectors
@@ -83,7 +83,7 @@ def test_two_launched_processes_tune_it_as_one_does(settings, lab, tiny_corpus, 
     assert np.mean(one[-4:]) < np.mean(one[:4]) - 0.05
 
     run = tmp_path / "two"
-    expected = {line["utterance"]: line["probabilities"] for line in read_predictions(run, "test")}
+    expected = {line["utterance"]: line["probabilities"] for line in read_lines(run, "test")}
     predictor = Predictor.from_run(run)
     for name in sorted(expected)[:8]:
         found = predictor.predict(tiny_corpus / f"{name}.wav", None)

@@ -8,7 +8,7 @@ import transformers
 
 from emo.config import ExperimentConfig
 from emo.data.source import DataError
-from emo.evaluation.report import read_predictions
+from emo.runs.predictions import read_lines
 from emo.serving.predict import Predictor
 from emo.training.train import train
 from shards.build.job import build
@@ -91,7 +91,7 @@ def test_from_the_folder_to_a_prediction(name, encoders, tiny_corpus, make_setti
         train__epochs=8,
     )
     assert train(parse(ExperimentConfig, raw, "the test")) == "done"
-    expected = {line["utterance"]: line["probabilities"] for line in read_predictions(run, "test")}
+    expected = {line["utterance"]: line["probabilities"] for line in read_lines(run, "test")}
     predictor = Predictor.from_run(run)
     for utterance in sorted(expected)[:8]:
         found = predictor.predict(None, texts[utterance])

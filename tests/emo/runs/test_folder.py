@@ -89,3 +89,21 @@ def test_a_run_from_before_a_setting_existed_goes_on(begun: Any) -> None:
     raw["optim"]["clip"] = 1.0
     path.write_text(yaml.safe_dump(raw))
     check_unchanged(config)
+
+
+def test_a_run_goes_on_that_names_a_metric_as_earlier_versions_did(begun: Any) -> None:
+    config = begun(train__select="weighted_f1")
+    path = files.config(config.run)
+    raw = yaml.safe_load(path.read_text())
+    raw["train"]["select"] = "f1"
+    path.write_text(yaml.safe_dump(raw))
+    check_unchanged(config)
+    raw["train"]["select"] = "wa"
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"train\.select: was 'wa', now 'weighted_f1'"):
+        check_unchanged(config)
+
+
+def test_a_misspelt_selection_ends_with_a_suggestion(begun: Any) -> None:
+    with pytest.raises(ConfigError, match=r"train\.select: .*did you mean 'weighted_f1'"):
+        begun(train__select="weigthed_f1")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from emo.metrics import WATCHED
 from emo.runs import files
 from emo.runs.tracker import Tracker
 
@@ -27,7 +28,9 @@ def test_a_trained_run_shows_its_course_and_its_result(trained_runs: dict[str, P
     run = trained_runs["text"]
     tags = set(events(run).Tags()["scalars"])
     assert {"train/loss", "train/gradient_norm", "train/lr_rest", "train/samples_per_second",
-            "train/data_wait_share", "val/wa", "val/ua", "val/f1", "val/loss"} <= tags  # fmt: skip
+            "train/data_wait_share"} <= tags  # fmt: skip
+    assert {f"val/{metric.name}" for metric in WATCHED} <= tags
+    assert {"val/wa", "val/ua", "val/weighted_f1", "val/loss"} <= tags
     facts = json.loads(files.metrics(run).read_text())
     assert {f"val_recall/{name}" for name in facts["classes"]} <= tags
     assert "strategy cpu" in text(run, "run")

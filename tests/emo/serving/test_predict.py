@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from emo.evaluation.report import read_predictions
+from emo.runs.predictions import read_lines
 from emo.serving.predict import CannotPredict, Predictor
 from shards.extract.audio import AudioError
 
 
 def truth_of(run):
-    return {line["utterance"]: line["probabilities"] for line in read_predictions(run, "test")}
+    return {line["utterance"]: line["probabilities"] for line in read_lines(run, "test")}
 
 
 def rows_of(corpus):

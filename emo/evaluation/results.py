@@ -1,0 +1,79 @@
+"""From predictions to numbers: what validation logs, and what `metrics.json` holds of a part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emo import metrics
+from emo.evaluation.agreement import agreement
+from emo.evaluation.calibration import at_temperature
+from emo.evaluation.outputs import Predictions
+from emo.evaluation.uncertainty import bootstrap, paired_difference
+from emo.runs.predictions import TurnPredictions
+from shards.store.index import Dataset
+from shards.views.view import View
+
+
+def validation_scores(
+    predictions: Predictions, view: View
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The watched metrics, for selection and the log, and the recall of each class by its name.
+
+    When a model begins to predict few classes only, the recalls show it first.
+    """
+    full = metrics.evaluate(predictions.labels, predictions.probabilities, view.label_set.classes)
+    full["loss"] = predictions.loss
+    values = {metric.name: full[metric.name] for metric in metrics.WATCHED}
+    return values, {name: row["recall"] for name, row in full["classes"].items()}
+
+
+def part_results(
+    predictions: Predictions, view: View, dataset: Dataset, temperature: float
+) -> dict[str, Any]:
+    """Everything about one part for `metrics.json`, with bootstrap intervals.
+
+    `predictions` are at `temperature`. `ece_before` is the calibration error without it; `loss` is
+    the model's own, without temperature, as in training's log.
+    """
+    classes = view.label_set.classes
+    full = metrics.evaluate(predictions.labels, predictions.probabilities, classes)
+    before = at_temperature(predictions.probabilities, 1 / temperature)
+    full["ece_before"] = metrics.expected_calibration_error(predictions.labels, before)
+    predicted = predictions.probabilities.argmax(1)
+    full["interval_95"] = bootstrap(predictions.labels, predicted, len(classes))
+    full["loss"] = predictions.loss
+    full["skipped"] = predictions.skipped
+    votes = dataset.table["votes"].take(predictions.rows).to_pylist()
+    full["agreement"] = agreement(votes, predictions.probabilities, view.label_set)
+    return full
+
+
+def one_modality_results(one: Predictions, both: Predictions, view: View) -> dict[str, Any]:
+    """Metrics of a fusion that is given `one` modality only, and the change in WA from `both`."""
+    cost = paired_difference(one.labels, one.probabilities.argmax(1), both.probabilities.argmax(1))
+    values, _ = validation_scores(one, view)
+    return values | {"wa_to_both": cost["difference"], "se": cost["se"]}
+
+
+def turn_predictions(predictions: Predictions, dataset: Dataset, view: View) -> TurnPredictions:
+    """`predictions` with the names of turns, dialogues and classes, as they are written down."""
+    return TurnPredictions(
+        dataset.column("utterance")[predictions.rows].tolist(),
+        dataset.column("dialogue")[predictions.rows].tolist(),
+        predictions.labels,
+        predictions.probabilities,
+        list(view.label_set.classes),
+    )
+
+
+def confusion_table(part: dict[str, Any]) -> str:
+    """The confusion matrix of a part in `metrics.json` in Markdown, and each class' recall."""
+    names = part["labels"]
+    lines = [
+        f"| truth \\ predicted | {' | '.join(names)} | recall % |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    for name, counts in zip(names, part["confusion"], strict=True):
+        recall = 100 * part["classes"][name]["recall"]
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {recall:.1f} |")
+    return "\n".join(lines)
