@@ -16,9 +16,6 @@ from shards.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, run_comm
 
 EXIT_SAVED = 75  # stopped early with a checkpoint: EX_TEMPFAIL, "try again"
 EXIT_OTHER = 1
-# How gloo and NCCL name a rank that is late, and one that is gone.
-TIMEOUT_SIGNS = ("imed out", "timeout")
-LOST_SIGNS = ("Connection closed by peer", "Connection reset", "remote process exited")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,7 +106,7 @@ def train(path: Path, overrides: list[str]) -> int:
         if code:
             launcher.claim_end(code)
     except UserError as error:
-        from emo.distributed.runtime import OtherRankFailed
+        from emo.distributed.collectives import OtherRankFailed
 
         code, reason = EXIT_USER_ERROR, str(error)
         if not isinstance(error, OtherRankFailed) and launcher.claim_end(code):
@@ -140,6 +137,8 @@ def explain(error: Exception) -> tuple[int, str | None]:
     """The exit code and a message with a remedy; None for what is a bug of ours."""
     import torch
 
+    from emo.distributed.collectives import RankError
+
     said = f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return EXIT_USER_ERROR, (
@@ -153,16 +152,8 @@ def explain(error: Exception) -> tuple[int, str | None]:
             f"no room left on the disk ({said}): free some space; the last checkpoint is whole: "
             "resume=auto"
         )
-    if isinstance(error, RuntimeError) and any(sign in said for sign in TIMEOUT_SIGNS):
-        return EXIT_OTHER, (
-            "another process did not arrive within runtime.timeout_seconds: it hangs, or reads its "
-            f"data more slowly than that. The last checkpoint is whole: resume=auto. ({said})"
-        )
-    if isinstance(error, RuntimeError) and any(sign in said for sign in LOST_SIGNS):
-        return EXIT_OTHER, (
-            "another process ended without a word (killed, most often for want of memory). The "
-            f"last checkpoint is whole: resume=auto. ({said})"
-        )
+    if isinstance(error, RankError):
+        return EXIT_OTHER, str(error)
     return EXIT_OTHER, None
 
 

@@ -1,64 +1,50 @@
 """The one object that owns accelerator, rank, world, device and seed.
 
-Nothing else asks the environment who it is (`emo.distributed.launcher` reads it on behalf of this
-one and of the entry point). `Runtime.start` compares what was asked with what runs, and stops at a
-difference.
+Nothing else asks the environment who it is: `emo.distributed.launcher` reads it for this one and
+for the entry point. `Runtime.start` compares what was asked with what runs, and stops where they
+differ.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 
 from emo.distributed import launcher
+from emo.distributed.collectives import Collectives, lost_ranks_named
 from emo.distributed.config import ZERO, RuntimeConfig, RuntimeMismatch
 from emo.distributed.strategies import check_device, differences, input_dtype, make_accelerator
-from shards.errors import UserError
-
-T = TypeVar("T")
 
 
-class OtherRankFailed(UserError):
-    """Another rank shows the error; this one only ends."""
-
-
-class Runtime:
+class Runtime(Collectives):
     """Rank, world, device, precision and the collectives of one launched process.
 
     Attributes:
-        accelerator: accelerate's engine; `None` is never used for it.
+        accelerator: accelerate's engine.
         rank, world: this process and how many there are, over all nodes.
         device: where this process' tensors live.
         dtype: what floating-point inputs must be cast to before the model sees them.
     """
 
     def __init__(self, config: RuntimeConfig, accelerator: Accelerator) -> None:
+        super().__init__(
+            accelerator.process_index, accelerator.num_processes, config.timeout_seconds
+        )
         self.config = config
         self.accelerator = accelerator
-        self.rank: int = accelerator.process_index
-        self.world: int = accelerator.num_processes
         self.device: torch.device = accelerator.device
         self.dtype = input_dtype(config)
-        # Flags between ranks travel over gloo, so that they cost no synchronisation with a GPU.
-        self._flags = (
-            dist.new_group(backend="gloo", timeout=timedelta(seconds=config.timeout_seconds))
-            if self.world > 1
-            else None
-        )
 
     @classmethod
+    @lost_ranks_named()
     def start(
         cls, config: RuntimeConfig, *, accumulation: int, micro_batch: int, clip: float
     ) -> Runtime:
@@ -83,11 +69,6 @@ class Runtime:
         return cls(config, accelerator)
 
     @property
-    def main(self) -> bool:
-        """Whether this is rank 0, the one that prints and writes."""
-        return self.rank == 0
-
-    @property
     def zero(self) -> bool:
         return self.config.strategy in ZERO
 
@@ -106,71 +87,7 @@ class Runtime:
         )
         return "\n".join([first, *facts])
 
-    # -- collectives ---------------------------------------------------------------------------
-
-    def agree(self, *values: float) -> list[float]:
-        """The sums of `values` over all ranks, on every rank (over gloo, on the CPU)."""
-        if self._flags is None:
-            return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(tensor, group=self._flags)
-        return tensor.tolist()
-
-    def gather(self, array: np.ndarray) -> np.ndarray:
-        """All ranks' arrays of one shape [n, ...], stacked to [world, n, ...], on every rank."""
-        if self._flags is None:
-            return array[None]
-        mine = torch.from_numpy(np.ascontiguousarray(array))
-        every = [torch.empty_like(mine) for _ in range(self.world)]
-        dist.all_gather(every, mine, group=self._flags)
-        return torch.stack(every).numpy()
-
-    def from_main(self, value: Any) -> Any:
-        """Rank 0's `value` (anything JSON can hold) on every rank."""
-        if self._flags is None:
-            return value
-        text = json.dumps(value) if self.main else ""
-        size = torch.tensor([len(text.encode())])
-        dist.broadcast(size, 0, group=self._flags)
-        data = torch.empty(int(size), dtype=torch.uint8)
-        if self.main:
-            data.copy_(torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8))
-        dist.broadcast(data, 0, group=self._flags)
-        return json.loads(bytes(data.tolist()))
-
-    def barrier(self) -> None:
-        if self._flags is not None:
-            dist.barrier(group=self._flags)
-
-    def fail_together(self, error: Exception | None) -> None:
-        """Raise on every rank if any rank brings an error: the lowest one's own, which is shown.
-
-        Raises:
-            OtherRankFailed: on the ranks that have nothing to show.
-        """
-        failed = self.gather(np.array([error is not None]))[:, 0]
-        if not failed.any():
-            return
-        if error is not None and int(failed.argmax()) == self.rank:
-            raise error
-        raise OtherRankFailed(f"rank {int(failed.argmax())} failed")
-
-    def together(self, action: Callable[[], T]) -> T:
-        """`action()` of every rank; an error on one is an error on all."""
-        error: Exception | None = None
-        try:
-            result = action()
-        except Exception as caught:
-            error = caught
-        self.fail_together(error)
-        return result
-
-    def main_decides(self, action: Callable[[], Any]) -> Any:
-        """What `action` gives on rank 0 (anything JSON can hold), on every rank; so its error."""
-        return self.from_main(self.together(lambda: action() if self.main else None))
-
-    # -- the model -----------------------------------------------------------------------------
-
+    @lost_ranks_named()
     def prepare(
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:

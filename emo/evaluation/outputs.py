@@ -14,6 +14,7 @@ from emo.data.loader import Loader
 from emo.data.plan import Share
 from emo.data.source import check_skipped
 from emo.data.steps import EvaluationSteps
+from emo.distributed.collectives import Votes, lost_ranks_named
 from emo.modalities import MODALITIES
 from emo.models.losses import emotion_loss
 from emo.runs.run import Run
@@ -33,6 +34,15 @@ class Predictions:
     skipped: int
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What a model gave for `rows`, int64 [N] ascending: `values` float64 [N, K]."""
+
+    rows: np.ndarray
+    values: np.ndarray
+    skipped: int  # rows left out as damaged
+
+
 class StopRequested(UserError):
     """A preemption came in the middle of an evaluation."""
 
@@ -46,31 +56,27 @@ def predict_part(run: Run, rows: np.ndarray, without: Branch | None = None) -> P
         StopRequested: a rank was asked to stop; nothing is lost but this evaluation.
         TooMuchDamage: more samples were skipped than `data.max_skipped` allows.
     """
-    seen, logits_NC, skipped = outputs_of(run, rows, without)
-    check_skipped(skipped, len(rows), run.config.data)
-    logits = torch.from_numpy(logits_NC)
-    target = torch.from_numpy(run.samples.targets[seen])
-    loss = emotion_loss(logits, target, torch.ones(len(seen), dtype=torch.bool))
+    given = outputs_of(run, rows, without)
+    check_skipped(given.skipped, len(rows), run.config.data)
+    logits_NC = torch.from_numpy(given.values)
+    target_NC = torch.from_numpy(run.samples.targets[given.rows])
+    loss = emotion_loss(logits_NC, target_NC, torch.ones(len(given.rows), dtype=torch.bool))
     return Predictions(
-        rows=seen,
-        labels=run.samples.labels[seen],
-        probabilities=torch.softmax(logits, -1).numpy(),
-        loss=float(loss) / max(1, len(seen)),
-        skipped=skipped,
+        rows=given.rows,
+        labels=run.samples.labels[given.rows],
+        probabilities=torch.softmax(logits_NC, -1).numpy(),
+        loss=float(loss) / max(1, len(given.rows)),
+        skipped=given.skipped,
     )
 
 
+@lost_ranks_named()
 @torch.no_grad()
-def outputs_of(
-    run: Run, rows: np.ndarray, without: Branch | None = None
-) -> tuple[np.ndarray, np.ndarray, int]:
+def outputs_of(run: Run, rows: np.ndarray, without: Branch | None = None) -> Outputs:
     """What the model in evaluation mode gives for `rows`: a collective, the same on every rank.
 
     Every rank does the same number of steps, filled up with invalid rows: under ZeRO-3 and FSDP a
     forward pass is a collective. That no row is lost or doubled is asserted.
-
-    Returns the rows that were seen, int64 [N] ascending, the outputs float64 [N, K] in their order,
-    and how many rows were skipped as damaged.
 
     Raises:
         StopRequested: a rank was asked to stop.
@@ -89,33 +95,38 @@ def outputs_of(
         pin=runtime.device.type == "cuda",
     )
     run.model.eval()
-    found = []
+    rows_seen, valid, skipped, outputs = [], [], [], []
     source = iter(batches)
     for _ in range(len(steps)):
         batch, error = fetch(source)
-        failed, stops = runtime.agree(error is not None, runtime.stop_requested)
-        if failed:
+        votes = runtime.vote(Votes(failed=error is not None, stop=runtime.stop_requested))
+        if votes.failed:
             runtime.fail_together(error)
-        if stops:
+        if votes.stop:
             raise StopRequested("asked to stop while evaluating")
         inputs = samples.to_model(batch, runtime.device, runtime.dtype)
         if without is not None:  # masked, not left out: under ZeRO-3 every child must be called
             mask = MODALITIES[without].mask
             inputs[mask] = torch.zeros_like(inputs[mask])
         table = run.model(inputs).double().cpu()
-        state = torch.stack([batch.row, batch.valid, batch.skipped], 1)
-        found.append(np.concatenate((state.double().numpy(), table.numpy()), 1))
-    every = runtime.gather(np.concatenate(found)).reshape(-1, found[0].shape[1])
-    skipped = int(every[:, 2].sum())
-    every = every[every[:, 1] == 1]
-    every = every[np.argsort(every[:, 0])]
-    seen = every[:, 0].astype(np.int64)
-    if len(seen) + skipped != len(rows) or len(np.unique(seen)) != len(seen):
+        rows_seen.append(batch.row.numpy())
+        valid.append(batch.valid.numpy())
+        skipped.append(batch.skipped.numpy())
+        outputs.append(table.numpy())
+
+    def of_all_ranks(mine: list[np.ndarray]) -> np.ndarray:
+        return runtime.gather(np.concatenate(mine)).reshape(-1, *mine[0].shape[1:])
+
+    counts = of_all_ranks(valid)
+    seen, values = of_all_ranks(rows_seen)[counts], of_all_ranks(outputs)[counts]
+    damaged = int(of_all_ranks(skipped).sum())
+    if len(seen) + damaged != len(rows) or len(np.unique(seen)) != len(seen):
         raise AssertionError(
-            f"evaluation saw {len(seen)} rows ({len(np.unique(seen))} distinct, {skipped} skipped) "
+            f"evaluation saw {len(seen)} rows ({len(np.unique(seen))} distinct, {damaged} skipped) "
             f"of {len(rows)}"
         )
-    return seen, every[:, 3:], skipped
+    order = np.argsort(seen)
+    return Outputs(seen[order], values[order], damaged)
 
 
 def fetch(source: Iterator[Any]) -> tuple[Any, Exception | None]:

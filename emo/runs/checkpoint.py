@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from emo.data.plan import DataState
 from emo.distributed import state
+from emo.distributed.collectives import lost_ranks_named
 from emo.distributed.runtime import Runtime
 from emo.runs import random_state
 from emo.runs.random_state import CheckpointError
@@ -71,6 +72,7 @@ class Progress:
         return cls(**raw | {"data": DataState.from_dict(raw["data"])})
 
 
+@lost_ranks_named()
 def save(
     runtime: Runtime,
     folder: Path,
@@ -193,6 +195,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         raise
 
 
+@lost_ranks_named()
 def restore(
     runtime: Runtime,
     checkpoint: Path,

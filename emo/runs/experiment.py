@@ -176,8 +176,7 @@ def _statistics(
         return load_statistics(config.init["audio"])
     mine = feature_sums(dataset, config.data.audio, rows, world=runtime.world, rank=runtime.rank)
     # Ranks hold every world-th chunk; padded to one shape, gathered, and put back in row order.
-    [chunks] = runtime.agree(len(mine))
-    most = -(-int(chunks) // runtime.world)
+    most = -(-int(runtime.total(len(mine))) // runtime.world)
     width = int(runtime.gather(np.array([mine.shape[1] if len(mine) else 0])).max())
     padded = np.zeros((most, width))
     padded[: len(mine), : mine.shape[1]] = mine

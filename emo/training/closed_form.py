@@ -29,9 +29,9 @@ def fit_head(run: Run) -> None:
     assert isinstance(head, Elm)
     head.open = True
     try:
-        seen, statistics_NM, _ = outputs_of(run, run.experiment.rows)
+        given = outputs_of(run, run.experiment.rows)
     finally:
         head.open = False
-    target_NC = torch.from_numpy(run.samples.targets[seen])
-    for name, value in head.fit(torch.from_numpy(statistics_NM), target_NC).items():
+    target_NC = torch.from_numpy(run.samples.targets[given.rows])
+    for name, value in head.fit(torch.from_numpy(given.values), target_NC).items():
         head.get_buffer(name).copy_(value)

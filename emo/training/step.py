@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from emo.data.source import Batch
+from emo.distributed.collectives import lost_ranks_named
 from emo.distributed.runtime import Runtime
 from emo.models.losses import emotion_loss
 from emo.runs.run import Run
@@ -22,6 +23,7 @@ class StepReport:
     applied: bool
 
 
+@lost_ranks_named()
 def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
     """One optimizer step over this rank's micro-batches.
 
@@ -46,14 +48,13 @@ def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
             )
             total += loss.detach()
             last = number == len(micro) - 1
-            if runtime.zero and last:  # DeepSpeed steps inside backward: look before it
-                [bad] = runtime.agree(not math.isfinite(total.item()))
-                if bad:
-                    return StepReport(loss=math.nan, norm=math.nan, applied=False)
+            # DeepSpeed takes the step inside backward: look before it.
+            if runtime.zero and last and runtime.any(not math.isfinite(total.item())):
+                return StepReport(loss=math.nan, norm=math.nan, applied=False)
             runtime.accelerator.backward(loss * scale)
     norm = gradient_norm(run)
     # `.item()` waits for the device, once a step: a step that must not happen is never taken.
-    [summed] = runtime.agree(total.item())
+    summed = runtime.total(total.item())
     applied = math.isfinite(norm) or may_overflow(runtime, summed)
     if applied:  # under ZeRO this does nothing: backward took the step, or left it out by itself
         optimizer.step()

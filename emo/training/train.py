@@ -18,6 +18,7 @@ from emo.data.loader import Loader
 from emo.data.plan import Share, check_slices
 from emo.data.source import check_skipped
 from emo.data.steps import TrainingSteps, trace_of
+from emo.distributed.collectives import Votes
 from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
 from emo.evaluation.outputs import StopRequested, fetch, predict_part
@@ -133,24 +134,29 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         clock.waited += time.monotonic() - waiting
         minutes = (time.monotonic() - started) / 60
         counts = sum((b.counts for b in micro), start=torch.zeros(3, dtype=torch.int64))
-        valid, skipped, trace, failed, stops, timeouts = runtime.agree(
-            *counts.tolist(),
-            error is not None,
-            runtime.stop_requested,
-            settings.max_minutes is not None and minutes > settings.max_minutes,
+        valid, skipped, trace = counts.tolist()
+        votes = runtime.vote(
+            Votes(
+                valid=valid,
+                skipped=skipped,
+                trace=trace,
+                failed=error is not None,
+                stop=runtime.stop_requested,
+                out_of_time=settings.max_minutes is not None and minutes > settings.max_minutes,
+            )
         )
-        if failed:
+        if votes.failed:
             runtime.fail_together(error)
-        if stops or timeouts:
-            return stopped("preempted" if stops else "out of time")
-        progress = replace(progress, skipped=progress.skipped + int(skipped))
+        if votes.stop or votes.out_of_time:
+            return stopped("preempted" if votes.stop else "out of time")
+        progress = replace(progress, skipped=progress.skipped + votes.skipped)
         seen = (progress.step + 1) * progress.data.global_batch
         check_skipped(progress.skipped, seen, config.data)
 
         rates = optim.set_learning_rates(
             optimizer, progress.step, total, progress.data.epoch, config.optim
         )
-        done = train_step(run, micro, int(valid))
+        done = train_step(run, micro, votes.valid)
         loss = done.loss
         norms.append(done.norm)
         if not done.applied:
@@ -158,8 +164,8 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
             rows = experiment.samples.rows_of(steps.global_units(number))
             facts = (progress, loss, list(norms), rows, experiment)
             runtime.main_decides(partial(explain_bad_step, *facts))
-        progress = count_step(progress, experiment, int(trace))
-        clock.samples += int(valid)
+        progress = count_step(progress, experiment, votes.trace)
+        clock.samples += votes.valid
 
         epoch_ended = progress.data.consumed == 0
         if progress.step % settings.log_steps == 0 or epoch_ended:

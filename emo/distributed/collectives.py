@@ -1,0 +1,194 @@
+"""What ranks tell each other, and what it means when one of them is late or gone.
+
+All of it travels over gloo, on the CPU: what only steers the program costs no synchronisation with
+a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from shards.errors import UserError
+
+T = TypeVar("T")
+
+# How gloo, NCCL and torch's key-value store say that a rank is late, and that one is gone.
+_LATE = ("imed out", "timeout")
+_LOST = ("Connection closed by peer", "Connection reset", "Broken pipe", "remote process exited")
+
+
+class OtherRankFailed(UserError):
+    """Another rank shows the error; this one only ends."""
+
+
+class RankError(RuntimeError):
+    """Another rank cannot be reached. There is nothing to mend in this one."""
+
+
+class RankLate(RankError):
+    """Another rank did not come to a collective in time."""
+
+
+class RankLost(RankError):
+    """Another rank ended without saying why."""
+
+
+@contextmanager
+def lost_ranks_named() -> Iterator[None]:
+    """Around collectives, also those of torch and DeepSpeed: their errors become typed ones.
+
+    Raises:
+        RankLate, RankLost: with the remedy, from the backend's own error.
+    """
+    try:
+        yield
+    except RankError:
+        raise
+    except RuntimeError as error:
+        text = str(error)
+        # NCCL and the store have classes of errors. gloo raises plain RuntimeErrors, which begin
+        # with the file they come from; only the text tells them from a bug of ours.
+        if not isinstance(error, dist.DistError) and "gloo" not in text.lower():
+            raise
+        said = f"{type(error).__name__}: {text}".splitlines()[0]
+        if any(sign in text for sign in _LATE):
+            raise RankLate(
+                "another process did not arrive within runtime.timeout_seconds: it hangs, or reads "
+                f"its data more slowly than that. The last checkpoint is whole: resume=auto. "
+                f"({said})"
+            ) from error
+        if any(sign in text for sign in _LOST):
+            raise RankLost(
+                "another process ended without a word (killed, most often for want of memory). The "
+                f"last checkpoint is whole: resume=auto. ({said})"
+            ) from error
+        raise
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What each rank says before a step, of training or of evaluation; or the sum over all ranks.
+
+    Attributes:
+        valid: rows of the step that count.
+        skipped: rows left out as damaged.
+        trace: `emo.data.steps.trace_of` the units of the step.
+        failed: ranks that could not read their batch.
+        stop: ranks that were asked to save and end.
+        out_of_time: ranks whose `train.max_minutes` are over.
+    """
+
+    valid: int = 0
+    skipped: int = 0
+    trace: int = 0
+    failed: int = 0
+    stop: int = 0
+    out_of_time: int = 0
+
+
+class Collectives:
+    """The collectives of one rank: every rank calls each of them, in the same order.
+
+    All raise RankLate or RankLost when another rank does not answer.
+    """
+
+    def __init__(self, rank: int, world: int, timeout_seconds: float) -> None:
+        self.rank, self.world = rank, world
+        self._group = (
+            dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
+            if world > 1
+            else None
+        )
+
+    @property
+    def main(self) -> bool:
+        """Whether this is rank 0, the one that prints and writes."""
+        return self.rank == 0
+
+    def vote(self, mine: Votes) -> Votes:
+        """The sum of each field over all ranks, on every rank. Integers: exact up to 2**63."""
+        names = [field.name for field in fields(Votes)]
+        sums = torch.tensor([int(getattr(mine, name)) for name in names])
+        self._sum(sums)
+        return Votes(**dict(zip(names, sums.tolist(), strict=True)))
+
+    def total(self, value: float) -> float:
+        """The sum of `value` over all ranks, on every rank, in float64."""
+        summed = torch.tensor(value, dtype=torch.float64)
+        self._sum(summed)
+        return float(summed)
+
+    def any(self, value: bool) -> bool:
+        """Whether `value` is true on at least one rank."""
+        return self.total(value) > 0
+
+    @lost_ranks_named()
+    def gather(self, array: np.ndarray) -> np.ndarray:
+        """All ranks' arrays of one shape [n, ...], stacked to [world, n, ...], on every rank."""
+        if self._group is None:
+            return array[None]
+        mine = torch.from_numpy(np.ascontiguousarray(array))
+        every = [torch.empty_like(mine) for _ in range(self.world)]
+        dist.all_gather(every, mine, group=self._group)
+        return torch.stack(every).numpy()
+
+    @lost_ranks_named()
+    def from_main(self, value: Any) -> Any:
+        """Rank 0's `value` (anything JSON can hold) on every rank."""
+        if self._group is None:
+            return value
+        text = json.dumps(value) if self.main else ""
+        size = torch.tensor([len(text.encode())])
+        dist.broadcast(size, 0, group=self._group)
+        data = torch.empty(int(size), dtype=torch.uint8)
+        if self.main:
+            data.copy_(torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8))
+        dist.broadcast(data, 0, group=self._group)
+        return json.loads(bytes(data.tolist()))
+
+    @lost_ranks_named()
+    def barrier(self) -> None:
+        if self._group is not None:
+            dist.barrier(group=self._group)
+
+    def fail_together(self, error: Exception | None) -> None:
+        """Raise on every rank if any rank brings an error: the lowest one's own, which is shown.
+
+        Raises:
+            OtherRankFailed: on the ranks that have nothing to show.
+        """
+        failed = self.gather(np.array([error is not None]))[:, 0]
+        if not failed.any():
+            return
+        if error is not None and int(failed.argmax()) == self.rank:
+            raise error
+        raise OtherRankFailed(f"rank {int(failed.argmax())} failed")
+
+    def together(self, action: Callable[[], T]) -> T:
+        """`action()` of every rank; an error on one is an error on all."""
+        error: Exception | None = None
+        try:
+            result = action()
+        except Exception as caught:
+            error = caught
+        self.fail_together(error)
+        return result
+
+    def main_decides(self, action: Callable[[], Any]) -> Any:
+        """What `action` gives on rank 0 (anything JSON can hold), on every rank; so its error."""
+        return self.from_main(self.together(lambda: action() if self.main else None))
+
+    @lost_ranks_named()
+    def _sum(self, tensor: torch.Tensor) -> None:
+        """Sum `tensor` over all ranks, in place."""
+        if self._group is not None:
+            dist.all_reduce(tensor, group=self._group)
