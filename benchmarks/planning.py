@@ -2,35 +2,28 @@
 
     python benchmarks/planning.py [--units N] [--world N] [--global-batch N]
 
-Each order runs in its own process, so that its peak memory is its own. "start" plans an epoch from
-its first step, "middle" the same epoch from half its units on, as a resumed run does; "CPU" is the
-processor's time of "set up" and "start", which tells the cost on a busy machine too. Limits: 2 s
-and 1,000 MB. Nothing is written.
+Each order runs in a process of its own, so that its peak memory is its own. "start" plans an epoch
+from its first step, "middle" the same epoch from half its units on, as a resumed run does. "CPU" is
+processor time of "set up" and "start", which can be compared on a busy machine too. Limits: 2 s and
+1,000 MB. Nothing is written.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from table import resident  # this folder's
 
 from emo.data.config import PlanConfig
 from emo.data.plan import Plan, UnitFacts, rank_slices
 
 ORDERS = get_args(PlanConfig.model_fields["order"].annotation)
-
-
-def peak_memory() -> float:
-    """MB that this program has held at most. (`getrusage` would count its parent's as well.)"""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1000
 
 
 def measure(order: str, units: int, world: int, global_batch: int) -> dict[str, float]:
@@ -58,7 +51,7 @@ def measure(order: str, units: int, world: int, global_batch: int) -> dict[str, 
     assert np.array_equal(rest, steps[-len(rest) :])
     result = {"units": units, "steps": len(steps), "setup": made - before}
     result |= {"start": started - made, "middle": resumed - started, "cpu": used}
-    result["peak_mb"] = peak_memory()
+    result["peak_mb"] = resident("VmHWM")
     if order == "bucketed":
         result["padding"] = padding_share(plan.epoch(0), facts["lengths"])
     return result
@@ -76,7 +69,7 @@ def padding_share(batches: np.ndarray, lengths: np.ndarray) -> float:
     return float(1 - taken.sum() / (taken.max(axis=1) * valid.sum(axis=1)).sum())
 
 
-def table(options: argparse.Namespace) -> None:
+def orders_table(options: argparse.Namespace) -> None:
     """Print one line an order."""
     print(f"one of {options.world} ranks, global batch {options.global_batch}")
     heads = ("set up", "start", "middle", "CPU", "peak MB")
@@ -135,7 +128,7 @@ def main() -> None:
         sizes = (options.units, options.world, options.global_batch)
         print(json.dumps(measure(options.order, *sizes)))
         return
-    table(options)
+    orders_table(options)
     views_table()
 
 

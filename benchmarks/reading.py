@@ -1,10 +1,10 @@
 """How fast samples are read: ours against webdataset's streaming, and against the limit.
 
-All on the same shards, in one run, one after the other, from the page cache. Ours is what training
-runs: its plan, its batches, its loader. A batch is 32 samples: log-mel as stored (float16) and
-token ids, padded to the longest, and masks, as tensors. `webdataset` streams with its shuffle
-buffer and fills the same tensors; the limit is `pread` and CRC32 of the same bytes, without
-decoding or collating anything. A second table follows our workers' memory over epochs.
+All read the same shards in one run, one after the other, from the page cache. Ours is what training
+uses: its plan, its batches, its loader. A batch is 32 samples as tensors: log-mel as stored
+(float16) and token ids, padded to the longest, and their masks. `webdataset` streams with its
+shuffle buffer and fills the same tensors. The limit is `pread` and CRC32 of the same bytes, without
+decoding or collating. A second table shows our workers' memory over epochs.
 
     python benchmarks/reading.py [--samples 8000] [--repeat 3] [--epochs 20] [--folder DATASET]
 """
@@ -176,7 +176,7 @@ class Limit:
 def measure(make: Callable[[], Iterable[Batch]], expected: int, repeat: int) -> tuple[float, float]:
     """Samples a second, the median of `repeat` epochs after one to warm up; CPU µs a sample.
 
-    The processor's time is that of all processes: it tells of the cost even on a busy machine.
+    Processor time is that of all processes, and can be compared on a busy machine too.
     """
     rates, used = [], cpu_seconds()
     batches = make()
@@ -197,7 +197,7 @@ def cpu_seconds() -> float:
 
 
 def first_batch(folder: Path, start: float) -> float:
-    """Milliseconds from nothing to the first batch of an epoch that begins at the share `start`."""
+    """Milliseconds to open the dataset and read a first batch, `start` (a share) into an epoch."""
     times = []
     for _ in range(9):
         began = time.perf_counter()
@@ -207,7 +207,7 @@ def first_batch(folder: Path, start: float) -> float:
 
 
 def memory(folder: Path, epochs: int) -> list[list[float]]:
-    """MB of each of two workers towards the end of each epoch: what is its own, not shared."""
+    """Private MB of each of two workers, near the end of each epoch."""
     ours = Ours(folder, 2, epochs)
     before, found = set(active_children()), []
     for _ in range(epochs):

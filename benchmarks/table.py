@@ -34,11 +34,8 @@ class Table:
 
 
 def resident(what: str) -> float:
-    """MB of this process' memory: `VmRSS` now, `VmHWM` at most so far.
-
-    (`getrusage` would count its parent's as well.)
-    """
-    status = Path("/proc/self/status").read_text()
-    found = re.search(rf"{what}:\s+(\d+) kB", status)
-    assert found is not None, f"/proc/self/status has no {what}"
-    return int(found[1]) / 1000
+    """MB of this process' memory: `VmRSS` now, `VmHWM` the most so far."""
+    # Not `getrusage`: its maximum survives fork and exec, and would be the parent's.
+    line = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert line is not None, f"/proc/self/status has no {what}"
+    return int(line[1]) / 1000

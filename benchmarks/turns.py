@@ -1,6 +1,6 @@
-"""Contestants that train in processes of their own and take turns, a piece of an epoch each.
+"""Training programs in processes of their own that take turns, a piece of an epoch each.
 
-What else the machine does then meets all of them alike, and the memory of each is its own.
+Whatever else the machine does then slows all of them alike, and the memory of each is its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CUDA = torch.cuda.is_available()
 
 
 class Turns:
-    """One contestant's end of the pipe: it works only while it has the word."""
+    """One program's end of the pipe: it works only when it is its turn."""
 
     def __init__(self, pipe: Connection, experiment: Experiment, epochs: int) -> None:
         self.pipe, self.plan, self.begun, self.memory = pipe, experiment.plan, 0, (0.0, 0.0)
@@ -42,7 +42,7 @@ class Turns:
         assert self.pipe.recv() == "go"
 
     def give(self, step: int, seconds: float, cpu: float, waited: float = 0.0) -> None:
-        """Hand in the piece that ended with optimizer step `step`."""
+        """Report the piece that ended with optimizer step `step`; the turn is over."""
         samples = consumed(self.plan, step) - consumed(self.plan, self.begun)
         self.begun = step
         self.memory = max(self.memory, peak_memory())
@@ -50,14 +50,14 @@ class Turns:
         self.pipe.send({"step": step, **piece})
 
     def end(self, module: nn.Module, file: Path) -> None:
-        """The last word: the trained weights, and the peak memory in MB."""
+        """The last message: the trained weights go to `file`, the peak memory (MB) to the pipe."""
         save_file({name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()},
                   file)  # fmt: skip
         self.pipe.send({"memory": self.memory})
 
 
 def piece_ends(steps_per_epoch: int, epochs: int) -> list[int]:
-    """Optimizer steps after which the word goes on: every PIECE, and where an epoch ends."""
+    """Optimizer steps after which a turn ends: every PIECE, and where an epoch ends."""
     ends = []
     for step in range(1, steps_per_epoch * epochs + 1):
         inside = (step - 1) % steps_per_epoch + 1
@@ -74,7 +74,7 @@ def consumed(plan: Plan, step: int) -> int:
 
 
 def peak_memory() -> tuple[float, float]:
-    """MB: the most this process held (on a GPU: of its memory), and its workers' own now."""
+    """MB: the most this process held (of a GPU's memory, if it has one), and its workers' now."""
     if CUDA:
         return torch.cuda.max_memory_allocated() / 1e6, 0.0
     own = 0
@@ -85,7 +85,7 @@ def peak_memory() -> tuple[float, float]:
 
 
 def finish_work() -> float:
-    """The time, once the device has done what it was given."""
+    """The time, once the device has finished its work."""
     if CUDA:
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -95,7 +95,7 @@ Contestant = Callable[[Connection, ExperimentConfig, Path], Any]
 
 
 def race(contestants: dict[str, Contestant], config: ExperimentConfig, folder: Path) -> dict:
-    """All of them to the end, a piece each in turn: their pieces, peak memory and weights."""
+    """Run all of them to their ends, in turns; by name: `pieces`, `memory` (MB) and `weights`."""
     context = get_context("spawn")
     pipes, processes = {}, []
     for name, contestant in contestants.items():
@@ -111,12 +111,12 @@ def race(contestants: dict[str, Contestant], config: ExperimentConfig, folder: P
     while waiting:
         for name, pipe in list(waiting.items()):
             pipe.send("go")
-            word = pipe.recv()
-            if "memory" in word:
-                results[name] |= word | {"weights": folder / f"{name}.safetensors"}
+            message = pipe.recv()
+            if "memory" in message:
+                results[name] |= message | {"weights": folder / f"{name}.safetensors"}
                 del waiting[name]
             else:
-                results[name]["pieces"].append(word)
+                results[name]["pieces"].append(message)
     for process in processes:
         process.join()
         assert process.exitcode == 0

@@ -18,9 +18,10 @@ OrderName = Literal["shuffle", "windowed", "bucketed", "balanced", "dialogues"]
 class PlanConfig(Config):
     """How an epoch is ordered.
 
-    `shuffle`: uniform. `windowed`: shards, blocks, then units in a window, for slow filesystems.
-    `bucketed`: batches of like length. `balanced`: every batch mirrors the classes' proportions.
-    `dialogues`: shuffled dialogues, kept whole; the global batch then counts dialogues.
+    `shuffle`: uniform. `windowed`: shards, then blocks, then units in a window, for slow
+    filesystems. `bucketed`: batches of similar length. `balanced`: every batch has the classes in
+    the proportions of the whole. `dialogues`: shuffled dialogues, kept whole; the global batch
+    then counts dialogues.
     """
 
     order: OrderName = "shuffle"
@@ -31,7 +32,7 @@ class PlanConfig(Config):
 
 
 class LeftOut(Config):
-    """Cross-fitting: training dialogues `fold`, `fold` + `folds`, ... are not trained on."""
+    """Cross-fitting: training leaves out the training dialogues `fold`, `fold` + `folds`, ..."""
 
     fold: NonNegativeInt
     folds: int = Field(ge=2)
@@ -43,7 +44,7 @@ class LeftOut(Config):
         return self
 
     def rows(self, view: View) -> np.ndarray:
-        """The clean rows of those dialogues, whole, int64. Raises ViewError if one is split."""
+        """All clean rows of those dialogues, int64. Raises ViewError if the view splits one."""
         return np.concatenate(view.dialogues("train")[self.fold :: self.folds])
 
 
@@ -52,10 +53,10 @@ class DataConfig(Config):
 
     `audio` names the feature that the audio branch reads. `frames` (of a waveform: samples) pads or
     crops every sample to one length; None pads within the global batch, so that the numbers do not
-    depend on the world size. `targets` soft trains on the annotators' votes. `variants` are the
-    augmentations trained on, beside the clean rows. `damage` skip replaces a damaged sample by a
-    masked row, counted over all ranks and bounded by `max_skipped`, a share of the samples read.
-    `left_out` is set by `emo features --cross-fit`.
+    depend on the world size. With `targets` soft, training learns the annotators' votes. `variants`
+    are the augmentations trained on, beside the clean rows. With `damage` skip, a damaged sample
+    becomes a masked row; all ranks together may skip at most the share `max_skipped` of the samples
+    they read. `left_out` is set by `emo features --cross-fit`.
     """
 
     shards: Path

@@ -1,10 +1,11 @@
-"""Steps read ahead by worker processes, handed over in shared memory that stays.
+"""Steps read ahead by worker processes, handed over in shared memory that is made once.
 
-A `DataLoader` gives every tensor that leaves a worker new shared memory, and a descriptor of its
-own to be sent through a socket: the kernel clears and maps hundreds of pages for each batch, which
-takes longer than reading the samples. Here the memory is made once, a slot for each batch that can
-be under way; the worker copies its batch in, the main process copies it out. The loader is never
-handed to accelerate.
+A `DataLoader` gives every tensor that leaves a worker new shared memory, and sends a descriptor of
+it through a socket. The kernel clears and maps hundreds of pages for each batch, which takes longer
+than reading the samples. Here the memory is made once: a slot for each batch that can be under way.
+The worker copies its batch into the slot, the main process copies it out.
+
+The loader is never handed to accelerate: the steps are cut by rank already.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import DupFd
@@ -27,7 +28,7 @@ from shards.allocator import keep_freed_memory
 
 AHEAD = 4  # batches that each worker prepares before they are asked for
 ALIGN = 64  # bytes: no tensor begins inside another's cache line
-_FIELDS = fields(Batch)
+_FIELDS = tuple(field.name for field in fields(Batch))
 
 
 class Steps(Protocol):
@@ -46,7 +47,8 @@ class Loader:
     yields is the caller's to keep. A worker's error is raised here.
 
     Args:
-        pin: put batches into page-locked memory, from which they are copied to a GPU meanwhile.
+        pin: put items into page-locked memory, from which they can be copied to a GPU in the
+            background.
         context: how workers are started; by default as the platform does.
     """
 
@@ -66,24 +68,28 @@ class Loader:
         keep_freed_memory()
         if not self.workers:
             for step in self.order:
-                yield _pinned(self.steps[step]) if self.pin else self.steps[step]
+                item = self.steps[step]
+                yield _each(Tensor.pin_memory, item) if self.pin else item
             return
-        # One more than are asked for: the next is, before the one at hand has been copied out.
-        slots = Slots(self.workers * AHEAD + 1, _room(self.steps.largest_item()))
+        # One slot more than batches that the workers prepare. `DataLoader` hands out batch n and
+        # asks for batch n + workers * AHEAD before we have copied n out: that one must not have
+        # the slot of n.
+        slots = Slots(self.workers * AHEAD + 1, _bytes_of(self.steps.largest_item()))
         loader = DataLoader(
-            _Filled(self.steps, self.order, slots),
+            _IntoSlots(self.steps, self.order, slots),
             batch_size=None,
             sampler=range(len(self.order)),
             num_workers=self.workers,
             prefetch_factor=AHEAD,
             worker_init_fn=_start_worker,
             multiprocessing_context=self.context,
-            # Or else each start draws from the generator that dropout uses: a resumed run would
-            # differ.
+            # A generator of its own. Without it, each start of workers would draw a seed from the
+            # generator that dropout uses, and a resumed run would not be the run that never
+            # stopped.
             generator=torch.Generator(),
         )
-        for number, batch in enumerate(loader):
-            yield slots.take(number, batch, self.pin)
+        for number, item in enumerate(loader):
+            yield slots.take(number, item, self.pin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +104,15 @@ class Place:
 class Slots:
     """`count` pieces of `size` bytes of memory that this process and its workers share.
 
-    Batch `n` has slot `n % count`: it must have been taken before batch `n + count` is put. The
-    pages are the kernel's to give when they are first written, and no part of /dev/shm, which is
-    small in containers.
+    Item `n` has slot `n % count`: it must have been taken before item `n + count` is put. Every
+    slot begins with the number of the item in it, so that `take` can tell if this was broken.
     """
 
     def __init__(self, count: int, size: int) -> None:
-        size = -(-size // ALIGN) * ALIGN
+        size = ALIGN + -(-size // ALIGN) * ALIGN  # the number in front
+        # An anonymous file. /dev/shm, where torch keeps shared tensors, is 64 MB in a container;
+        # this is ordinary memory, and a killed run leaves no file behind. Its pages cost nothing
+        # until they are first written.
         handle = os.memfd_create("batches")
         os.ftruncate(handle, count * size)
         self._open(count, size, handle)
@@ -113,8 +121,10 @@ class Slots:
         self.count, self.size, self.handle = count, size, handle
         memory = mmap.mmap(handle, count * size)
         self._bytes = torch.frombuffer(memory, dtype=torch.uint8).view(count, size)
+        self._numbers = self._bytes[:, :8].view(torch.int64)  # [count, 1]
 
-    def __getstate__(self) -> tuple[int, int, Any]:  # for workers that are no forks
+    def __getstate__(self) -> tuple[int, int, Any]:
+        # Workers that are not forked get a duplicate of the descriptor, and map the same memory.
         return self.count, self.size, DupFd(self.handle)
 
     def __setstate__(self, state: tuple[int, int, Any]) -> None:
@@ -125,12 +135,15 @@ class Slots:
         if hasattr(self, "handle"):
             os.close(self.handle)
 
-    def put(self, number: int, batch: Any) -> Any:
-        """Copy the tensors of `batch` into the slot of batch `number`: a `Place` stands for each.
+    def put(self, number: int, item: Any) -> Any:
+        """Copy the tensors of item `number` into its slot: a `Place` stands for each.
 
         A tensor for which there is no room stays as it is, and goes the way of other loaders.
         """
-        slot, used = self._bytes[number % self.count], 0
+        slot, used = self._bytes[number % self.count], ALIGN
+        # Before the tensors: whoever is still copying the last item out of here then finds a
+        # number that is not its own, whenever it looks after its copy.
+        self._numbers[number % self.count] = number
 
         def copy(tensor: Tensor) -> Tensor | Place:
             nonlocal used
@@ -141,23 +154,37 @@ class Slots:
             used += -(-tensor.nbytes // ALIGN) * ALIGN
             return place
 
-        return _each(copy, batch)
+        return _each(copy, item)
 
-    def take(self, number: int, batch: Any, pin: bool) -> Any:
-        """What `put` got, in memory of its own."""
+    def take(self, number: int, item: Any, pin: bool) -> Any:
+        """What `put` was given as item `number`, in memory of its own (`pin`: page-locked).
+
+        Raises:
+            AssertionError: the slot was used again before this item was taken. Its tensors would be
+                another item's, of the right shapes, and nobody would notice.
+        """
         slot = self._bytes[number % self.count]
 
         def copy(tensor: Tensor | Place) -> Tensor:
             if isinstance(tensor, Place):
-                found = _at(slot, tensor)
-                return found.pin_memory() if pin else found.clone()
+                shared = _at(slot, tensor)
+                # Both copy. A view would change under the caller when the slot is used again, and
+                # a copy to the GPU goes on in the background after the caller has let go of it.
+                return shared.pin_memory() if pin else shared.clone()
             return tensor.pin_memory() if pin else tensor
 
-        return _each(copy, batch)
+        taken = _each(copy, item)
+        held = int(self._numbers[number % self.count])
+        if held != number:  # not `assert`: it must hold under python -O as well
+            raise AssertionError(
+                f"slot {number % self.count} of {self.count} holds item {held} where item {number} "
+                "was to be taken: it was used again too early"
+            )
+        return taken
 
 
-class _Filled(Dataset):
-    """`steps` in `order`, by their place in it, with their tensors in `slots`."""
+class _IntoSlots(Dataset):
+    """What a worker reads: `steps` by their place in `order`, their tensors put into `slots`."""
 
     def __init__(self, steps: Steps, order: range, slots: Slots) -> None:
         self.steps, self.order, self.slots = steps, order, slots
@@ -171,27 +198,25 @@ def _start_worker(_: int) -> None:
 
 
 def _at(slot: Tensor, place: Place) -> Tensor:
+    """The tensor at `place`: a view of the slot's bytes."""
     stop = place.offset + math.prod(place.shape) * place.dtype.itemsize
     return slot[place.offset : stop].view(place.dtype).view(place.shape)
 
 
-def _each(action: Any, batch: Any) -> Any:
-    """`batch` with `action(tensor)` for each of its tensors."""
-    if isinstance(batch, Batch):
-        return replace(batch, **{f.name: _each(action, getattr(batch, f.name)) for f in _FIELDS})
-    if isinstance(batch, dict):
-        return {name: _each(action, value) for name, value in batch.items()}
-    if isinstance(batch, list):
-        return [_each(action, value) for value in batch]
-    return None if batch is None else action(batch)
+def _each(action: Callable[[Any], Any], item: Any) -> Any:
+    """`item` with `action(tensor)` for each of its tensors."""
+    if isinstance(item, Batch):
+        changed = {name: _each(action, getattr(item, name)) for name in _FIELDS}
+        return replace(item, **changed)
+    if isinstance(item, dict):
+        return {name: _each(action, value) for name, value in item.items()}
+    if isinstance(item, list):
+        return [_each(action, value) for value in item]
+    return None if item is None else action(item)  # a batch of evaluation has no counts
 
 
-def _pinned(batch: Any) -> Any:
-    return _each(Tensor.pin_memory, batch)
-
-
-def _room(batch: Any) -> int:
-    """Bytes that `batch` takes in a slot, and something for scalars beside it."""
+def _bytes_of(item: Any) -> int:
+    """Bytes that `item` takes in a slot, and something for scalars beside it."""
     sizes: list[int] = []
-    _each(lambda tensor: sizes.append(tensor.nbytes + ALIGN), batch)
+    _each(lambda tensor: sizes.append(tensor.nbytes + ALIGN), item)
     return sum(sizes) + 4096

@@ -1,4 +1,4 @@
-"""From stored features to what a model reads: cropped, and normalised by the training part."""
+"""From stored features to what a model reads: cropped, and normalised by the training rows."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from shards.extract.waveform import KIND as WAVEFORM
 from shards.store import index
 from shards.store.read import DamagedSample, ShardReader
 
-LONGEST = 4096  # frames; 47 s at the usual hop, where nothing else is said
+LONGEST = 4096  # frames; 47 s at the default hop
 LONGEST_WAVE = 800_000  # samples; 50 s at 16 kHz
-CHUNK = 256  # rows whose sums are added first: the total is then the same on any number of ranks
+# Rows whose sums are added up first. Float addition depends on the order; with whole chunks as the
+# parts, and the parts added in the order of rows, the total is the same on any number of ranks.
+CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ def model_input(stored: Tensor, mask: Tensor, statistics: Statistics | None) -> 
 def feature_sums(
     dataset: index.Dataset, member: str, rows: np.ndarray, *, world: int, rank: int
 ) -> np.ndarray:
-    """Sums for `statistics_of`: float64 [chunks of this rank, 2F + 1] (x, x squared, frames)."""
+    """Sums for `statistics_of`, over `rows` in chunks, of which this rank takes every `world`-th.
+
+    Returns float64 [chunks of this rank, 2F + 1]: sums of x, of x squared, and the frames.
+    """
     reader = ShardReader(dataset, [member])
     chunks = [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
     width = None
@@ -71,7 +76,7 @@ def feature_sums(
             try:
                 arrays = reader.read(row)
             except DamagedSample:
-                continue  # training meets it again and decides by its policy
+                continue  # training will meet it again, and `data.damage` decides there
             if member in arrays:
                 x_TF = arrays[member][:LONGEST].astype(np.float64)
                 part = np.concatenate((x_TF.sum(0), (x_TF**2).sum(0), [len(x_TF)]))
@@ -96,5 +101,5 @@ def statistics_of(sums: np.ndarray) -> Statistics:
         raise UserError("the training rows hold no audio frame; does this corpus have audio?")
     mean = total[:bins] / frames
     variance = total[bins:-1] / frames - mean**2
-    std = np.sqrt(np.maximum(variance, 1e-8))
+    std = np.sqrt(np.maximum(variance, 1e-8))  # a constant bin: no division by 0
     return Statistics(mean.astype(np.float32), std.astype(np.float32), frames)

@@ -1,13 +1,16 @@
-"""The order in which an epoch visits its units: pure functions of a bit stream and a few facts.
+"""The orders of an epoch: pure functions of a bit stream and a few facts about the units.
 
 A unit is a row of a view, or a whole dialogue. Every function returns a permutation of
 `0 .. units-1` as int64, so "exactly once" holds by construction, before any data is read.
 
-Shuffling is done by sorting keys made of raw generator bits, not by `Generator.permutation`: numpy
-promises the raw streams of its bit generators (and `SeedSequence`) for ever, but may change what
-the `Generator` methods make of them (NEP 19). So an epoch that was begun under one numpy release
-goes on under the next. It costs the same (10 million units: about 0.8 s on one core) and sorts
-inside caches where windows are small.
+Shuffling is done by sorting keys made of raw generator bits, not by `Generator.permutation`. numpy
+promises never to change the raw streams of its bit generators (and `SeedSequence`), but may change
+what the methods of `Generator` make of them (NEP 19). So an epoch that was begun under one release
+of numpy goes on under the next. It costs the same: 10 million units take about 0.8 s on one core.
+
+Which bits are drawn, and in which order, is therefore part of every checkpoint inside an epoch: a
+draw more, a draw less, or two of them swapped, and resumed runs repeat some units and miss others.
+`test_orders_are_frozen` holds the values.
 """
 
 from __future__ import annotations
@@ -16,15 +19,15 @@ import numpy as np
 
 
 def bit_stream(seed: int, epoch: int) -> np.random.PCG64:
-    """The bits that decide epoch `epoch`: every rank makes the same ones, nobody sends them."""
+    """The bits that decide epoch `epoch`; every rank makes the same ones, so nobody sends them."""
     return np.random.PCG64(np.random.SeedSequence([seed, epoch]))
 
 
 def shuffled(bits: np.random.PCG64, units: int) -> np.ndarray:
     """A uniform permutation of `0 .. units-1`, int64 [units].
 
-    The key's low bits are the index, the rest (40 bits for 10 million units) random: equal random
-    parts, which then stay in index order, are rare enough not to matter.
+    A key's high bits are random (40 bits for 10 million units), its low bits the index. Two keys
+    with the same random bits stay in the order of their indices; that is too rare to matter.
     """
     return _shuffled_rows(bits, 1, units)[0]
 
@@ -34,9 +37,9 @@ def windowed(
 ) -> np.ndarray:
     """Shuffle in three steps that keep reads sequential on a slow filesystem; int64 [units].
 
-    Shards are permuted and opened `shards_open` at a time; the blocks of `block` consecutive units
-    of those open are permuted; then units are shuffled inside windows of `window` positions. A
-    loader therefore reads about `window / block` contiguous ranges for each window.
+    Shards are permuted and opened `shards_open` at a time. The open shards are cut into blocks of
+    `block` consecutive units, and the blocks are permuted. Then units are shuffled inside windows
+    of `window` positions. A loader reads about `window / block` contiguous ranges for each window.
 
     Args:
         shards: int [units], the shard of each unit; units of one shard are in the order of their
@@ -54,6 +57,8 @@ def windowed(
     start = first[shard_of_block] + nth * block
     length = np.minimum(block, (first + sizes)[shard_of_block] - start)
 
+    # Blocks are mixed at random and then sorted by the group of shards that are open together. The
+    # sort is stable, so that inside a group they stay mixed.
     turn_of_shard = np.empty(len(first), np.int64)
     turn_of_shard[shuffled(bits, len(first))] = np.arange(len(first))
     group = turn_of_shard[shard_of_block] // shards_open
@@ -69,12 +74,12 @@ def windowed(
 def bucketed(
     bits: np.random.PCG64, lengths: np.ndarray, global_batch: int, pool: int
 ) -> np.ndarray:
-    """Batches of units of like length, the batches themselves in random order; int64 [units].
+    """Batches of units of similar length, the batches in random order; int64 [units].
 
-    Units are dealt at random into pools of `pool` batches; a pool is sorted by length and cut into
-    batches, then all batches are shuffled. Lengths are blurred by up to 2 % for the sorting, or a
-    set of few batches would see the same ones every epoch. The short batch (where `global_batch`
-    does not divide the units) is a run of neighbours out of the last pool, and comes last.
+    Units are dealt at random into pools of `pool` batches. A pool is sorted by length and cut into
+    batches; then all batches are shuffled. For the sorting, lengths are blurred by up to 2 %:
+    otherwise a small dataset would have the same batches every epoch. If `global_batch` does not
+    divide the units, the short batch is a run of neighbours out of the last pool, and comes last.
 
     Args:
         lengths: int or float [units], not negative (frames, seconds, tokens).
@@ -82,18 +87,22 @@ def bucketed(
     units = len(lengths)
     batches, short = divmod(units, global_batch)
     pools = max(1, batches // pool)
-    if pools > 1:  # 16 random bits a unit deal well enough, and have the fastest stable sort
+    if pools > 1:  # 16 random bits a unit deal well enough; numpy sorts them fastest, by radix
         order = bits.random_raw(-(-units // 4)).view(np.uint16)[:units].argsort(kind="stable")
     else:
         order = np.arange(units)
-    # In place from here on: 10 million units at once would otherwise cost mostly page faults.
+    # In place from here on: with 10 million units, new arrays cost more (in page faults) than the
+    # arithmetic.
     keys = bits.random_raw(units)
     keys >>= np.uint64(40)
     blurred = keys.astype(np.float32)
     blurred *= np.float32(0.04 / 2**24)
     blurred += np.float32(0.98)
     blurred *= lengths.astype(np.float32, copy=False)[order] + np.float32(1e-6)  # blur 0, too
-    # Non-negative float32 bit patterns sort as their values do: length and position in one key.
+    # The bits of floats that are not negative, read as integers, sort as the floats do (IEEE 754:
+    # the exponent stands above the fraction). So length and position fit into one integer key,
+    # and sorting the keys also says where each came from: no argsort, which is slower and needs
+    # an array of indices. Negative lengths or NaN would break this; `Plan` refuses both.
     keys[:] = blurred.view(np.uint32)
     keys <<= np.uint64(32)
     _add_positions(keys)
@@ -101,7 +110,7 @@ def bucketed(
     keys[: (pools - 1) * width].reshape(pools - 1, width).sort(axis=1)
     last = keys[(pools - 1) * width :]
     last.sort()
-    if short:
+    if short:  # a random run moves to the end, or the longest units would always be the short batch
         at = int(bits.random_raw() % (len(last) // global_batch + 1)) * global_batch
         last[:] = np.concatenate((last[:at], last[at + short :], last[at : at + short]))
     keys &= np.uint64(0xFFFFFFFF)
@@ -113,9 +122,9 @@ def bucketed(
 def balanced(bits: np.random.PCG64, labels: np.ndarray) -> np.ndarray:
     """Each class spread evenly over the epoch; int64 [units].
 
-    The j-th unit (in random order) of a class of n is placed at (j + u) / n of the epoch, u drawn
-    once a class. Any stretch of g units then holds g·n/units of that class, give or take
-    2 + 2·classes·n/units at the very most and usually less than one.
+    The j-th unit (in random order) of a class of n units is placed at the share (j + u) / n of the
+    epoch, with u drawn once a class. A stretch of g units then holds g·n/units of that class, off
+    by 2 + 2·classes·n/units at most, and usually by less than one.
 
     Args:
         labels: int [units], class of each unit, 0 <= class.
@@ -124,7 +133,7 @@ def balanced(bits: np.random.PCG64, labels: np.ndarray) -> np.ndarray:
     mixed = shuffled(bits, units)
     drawn = labels[mixed]
     classes = int(labels.max()) + 1
-    offsets = (bits.random_raw(classes) >> np.uint64(11)) * 2.0**-53
+    offsets = (bits.random_raw(classes) >> np.uint64(11)) * 2.0**-53  # uniform in [0, 1)
     index_bits = np.uint64(max(units - 1, 1).bit_length())
     by_class = np.empty_like(mixed)
     keys = np.empty(units, np.uint64)
@@ -133,18 +142,21 @@ def balanced(bits: np.random.PCG64, labels: np.ndarray) -> np.ndarray:
         members = mixed[drawn == c]
         start, stop = stop, stop + len(members)
         by_class[start:stop] = members
+        # The share of the epoch as an integer in a key's high bits; the low ones take the position.
+        # 63 and not 64: the largest share may round up to 1, which must not overflow.
         place = np.arange(len(members), dtype=np.float64)
         place += offset
         place *= 2.0 ** int(63 - index_bits) / max(len(members), 1)
         keys[start:stop] = place
     keys <<= index_bits
     _add_positions(keys)
-    keys.sort(kind="stable")  # a few sorted runs, which the stable sort merges in linear time
+    keys.sort(kind="stable")  # one sorted run a class, which the stable sort merges in linear time
     keys &= (np.uint64(1) << index_bits) - np.uint64(1)
     return np.take(by_class, keys.view(np.int64), out=mixed, mode="clip")  # memory at hand
 
 
 def _shuffled_windows(bits: np.random.PCG64, units: int, window: int) -> np.ndarray:
+    """A permutation of `0 .. units-1` that moves no unit out of its window, int64 [units]."""
     full = units // window
     head = _shuffled_rows(bits, full, window)
     head += (np.arange(full) * window)[:, None]
@@ -163,9 +175,9 @@ def _shuffled_rows(bits: np.random.PCG64, rows: int, width: int) -> np.ndarray:
 
 
 def _add_positions(keys: np.ndarray) -> None:
-    """Each key's position in its row into its low bits, which are zero; uint64 [..., width].
+    """Write each key's position in its row into its low bits, which are 0; uint64 [..., width].
 
-    By the piece: a second array as large as the keys would cost more in page faults than this does.
+    In pieces: a second array as large as the keys would cost more (in page faults) than this does.
     """
     width, piece = keys.shape[-1], 1 << 16
     for start in range(0, width, piece):

@@ -1,9 +1,9 @@
 """The plan: which unit is read at which step by which rank, as arithmetic on a few numbers.
 
 A plan is a pure function of (seed, epoch, global batch, world, rank). It fixes the order of an
-epoch and cuts it into *global* batches; rank, world size and accumulation only slice those. From
-that follow, without any communication or bookkeeping: every unit exactly once an epoch on any
-number of ranks, the same global batches at every world size, and resume by slicing.
+epoch and cuts it into *global* batches; rank, world size and accumulation only slice those. So,
+without communication or bookkeeping: every unit is visited exactly once an epoch on any number of
+ranks, the global batches are the same at every world size, and to resume is to slice.
 
 Units are numbered `0 .. units-1`: positions in the view's training rows, or dialogues.
 """
@@ -31,8 +31,9 @@ class PlanError(UserError):
 class DataState:
     """Where training stands in its data; all that a checkpoint must keep of it.
 
-    `consumed` counts the units of epoch `epoch` that finished steps have used (never prefetched
-    ones). `plan` is `Plan.fingerprint`, so that another order, view or label set is noticed.
+    `consumed` counts the units of epoch `epoch` that finished steps have used; what workers have
+    only read ahead does not count. `plan` is `Plan.fingerprint`, by which another order, view or
+    label set is noticed.
     """
 
     seed: int
@@ -74,7 +75,7 @@ class DataState:
 
 @dataclass(frozen=True)
 class UnitFacts:
-    """What orders may need to know of every unit, each [units]; see `ORDERS` for who needs what.
+    """What an order may need to know of every unit, [units] each; `ORDERS` says which needs what.
 
     `shards` int, `lengths` int or float, `labels` int (the class); none of them is below 0.
     `groups` holds the rows of each dialogue, int [turns].
@@ -157,11 +158,11 @@ class Plan:
         return DataState(self.seed, 0, 0, self.global_batch, self.dataset_hash, self.fingerprint)
 
     def resume(self, state: DataState) -> DataState:
-        """`state` made fit for this plan; `epoch(state.epoch, state.consumed)` then goes on.
+        """`state` as this plan continues it: `epoch(state.epoch, state.consumed)` is what is left.
 
-        The world size plays no part. Another global batch is taken over where the order does not
-        depend on it: the rest of the epoch is the same sequence, cut anew. Only `bucketed` orders
-        by batches, and takes another global batch at an epoch's start alone.
+        The world size may differ. So may the global batch, if the order does not depend on it: the
+        rest of the epoch is the same sequence, cut into other batches. `bucketed` does depend on
+        it, and takes another global batch only at the start of an epoch.
 
         Raises:
             PlanError: the state belongs to another dataset, or (inside an epoch) to another
@@ -252,9 +253,9 @@ class Share:
 def evaluation_plan(units: int, batch: int, lengths: np.ndarray | None = None) -> np.ndarray:
     """Every unit once, for evaluation: int64 [steps, batch], -1 filling up the last batch.
 
-    In order of number or, with `lengths` [units], longest first: little padding, and a batch too
-    big for memory fails at once. Sliced as training batches are, it gives every rank the same
-    number of steps.
+    In the order of their numbers or, with `lengths` [units], longest first: there is little
+    padding, and a batch that is too big for memory fails at once. It is sliced as training batches
+    are, so every rank has the same number of steps.
     """
     order = np.arange(units) if lengths is None else np.argsort(-lengths, kind="stable")
     return _in_batches(order.astype(np.int64), batch)
@@ -281,8 +282,8 @@ def check_slices(global_batch: int, world: int, accumulation: int = 1) -> int:
 def rank_slices(batches: np.ndarray, world: int, rank: int, accumulation: int = 1) -> np.ndarray:
     """One rank's share of global batches.
 
-    Neighbours in a global batch go to different ranks, so that long units (in a bucketed order) and
-    missing ones (at the end of an epoch) are spread over all of them.
+    Neighbours in a global batch go to different ranks. Long units (in a bucketed order) and missing
+    ones (at the end of an epoch) are thereby spread over all of them.
 
     Args:
         batches: int64 [..., global_batch].

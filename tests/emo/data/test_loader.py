@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from emo.data.loader import AHEAD, Loader, Slots
+from emo.data.source import Batch
 
 
 class Made:
@@ -51,9 +53,9 @@ def same(one: list[dict[str, torch.Tensor]], other: list[dict[str, torch.Tensor]
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_batches_are_right_and_stay_so_however_workers_start(method: str) -> None:
     steps, order = Made(), range(5, 45, 2)
-    found = list(Loader(steps, order, workers=2, context=method))  # all are held to the end
-    assert len(found) == len(order)
-    assert all(same(batch, steps[step]) for batch, step in zip(found, order, strict=True))
+    items = list(Loader(steps, order, workers=2, context=method))  # all are held to the end
+    assert len(items) == len(order)
+    assert all(same(item, steps[step]) for item, step in zip(items, order, strict=True))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -67,16 +69,53 @@ def test_two_iterations_at_once_do_not_meet(workers: int) -> None:
 
 def test_what_has_no_room_takes_the_usual_way() -> None:
     steps = Made(longest=3)
-    found = list(Loader(steps, range(9), workers=1))
-    assert all(same(batch, steps[step]) for step, batch in enumerate(found))
+    items = list(Loader(steps, range(9), workers=1))
+    assert all(same(item, steps[step]) for step, item in enumerate(items))
 
 
 def test_slots_are_used_again_without_new_memory() -> None:
     slots = Slots(3, 4096)
+    addresses = set()
+    for number in range(9):
+        packed = slots.put(number, torch.full((100,), number))
+        addresses.add((number % 3, packed.offset))
+        assert slots.take(number, packed, pin=False).tolist() == [number] * 100
+    assert len(addresses) == 3
+
+
+def test_a_slot_that_was_used_again_too_early_is_noticed() -> None:
+    slots = Slots(3, 4096)
     packed = [slots.put(number, torch.full((100,), number)) for number in range(3)]
     assert [int(slots.take(n, packed[n], pin=False)[0]) for n in range(3)] == [0, 1, 2]
-    slots.put(4, torch.full((100,), 4))
-    assert int(slots.take(1, packed[1], pin=False)[0]) == 4  # the slot of batch 1 and 4
+    slots.put(4, torch.full((100,), 4))  # the slot of item 1
+    assert int(slots.take(2, packed[2], pin=False)[0]) == 2
+    with pytest.raises(AssertionError, match="slot 1 of 3 holds item 4 where item 1 was to be"):
+        slots.take(1, packed[1], pin=False)
+
+
+def test_a_loader_with_too_few_slots_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With one slot alone, the worker overwrites what is still to be taken."""
+    enough = Slots.__init__
+    monkeypatch.setattr(Slots, "__init__", lambda self, count, size: enough(self, 1, size))
+
+    def slowly() -> None:
+        for _ in Loader(Made(), range(20), workers=1):
+            time.sleep(0.2)  # the worker goes on meanwhile
+
+    with pytest.raises(AssertionError, match=r"slot 0 of 1 holds item \d+ where item \d+ was"):
+        slowly()
+
+
+def test_a_batch_keeps_its_kind_and_what_it_lacks() -> None:
+    slots = Slots(1, 4096)
+    one = Batch(*(torch.arange(4) + n for n in range(4)), inputs={"audio": torch.ones(4, 3)})
+    taken = slots.take(0, slots.put(0, one), pin=False)
+    assert isinstance(taken, Batch)
+    assert taken.counts is None
+    assert torch.equal(taken.target, one.target)
+    assert torch.equal(taken.inputs["audio"], one.inputs["audio"])
 
 
 def test_a_workers_error_comes_here() -> None:

@@ -33,7 +33,7 @@ class Lesson:
     def __init__(self, config: ExperimentConfig) -> None:
         dataset = open_dataset(config.data.shards)
         self.view = view_of(dataset, config)
-        self.dataset = dataset
+        self.dataset, self.config = dataset, config.data
         self.rows = training_rows(dataset, self.view, config.data, audio=True)
         self.samples = Utterances(
             dataset,
@@ -111,6 +111,39 @@ def test_batches_hold_what_the_shards_hold(lesson: Lesson, whole: Any) -> None:
             assert made["audio"][place, :frames].numpy().astype("f4").tobytes() == x_TF.tobytes()
             assert batch.inputs["tokens"][place, :count].tolist() == stored["tokens"].tolist()
             assert int(batch.target[place].argmax()) == lesson.view.labels[row]
+
+
+def test_lines_of_text_are_padded_to_the_longest_of_their_batch(lesson: Lesson) -> None:
+    """For a model of text alone, whose pad token is not 0; a sample may lack the other modality."""
+    count = len(lesson.dataset)
+    supervision = Supervision(np.zeros(count, np.int64), np.ones((count, 1), np.float32))
+    source = Utterances(
+        lesson.dataset, {"text": "tokens"}, supervision, statistics=None, pad_token=7,
+        config=lesson.config,
+    )  # fmt: skip
+    reader = ShardReader(lesson.dataset, ["tokens"])
+    rows = np.array([5, -1, 0, 31, 8])
+    lines = [reader.read(row)["tokens"].tolist() if row >= 0 else [] for row in rows.tolist()]
+    longest = max(map(len, lines))
+    assert len({len(line) for line in lines}) > 2
+    assert source.lengths(rows) == {"text": longest}
+    batch = source.batch(rows, source.lengths(rows))
+    assert batch.inputs.keys() == {"tokens", "token_mask"}
+    assert batch.inputs["tokens"].tolist() == [line + [7] * (longest - len(line)) for line in lines]
+    assert batch.inputs["token_mask"].sum(1).tolist() == [len(line) for line in lines]
+    assert batch.inputs["tokens"].dtype == torch.int64
+    assert batch.valid.tolist() == [True, False, True, True, True]
+    shorter = source.batch(rows, {"text": 3}).inputs["tokens"]
+    assert shorter.tolist() == [(line + [7] * 3)[:3] for line in lines]
+
+
+def test_only_what_the_model_reads_is_moved(lesson: Lesson, whole: Any) -> None:
+    moved = lesson.samples.to_model(whole[0], torch.device("meta"), torch.bfloat16)
+    assert moved.keys() == {"audio", "audio_mask", "tokens", "token_mask"}
+    assert {tensor.device.type for tensor in moved.values()} == {"meta"}
+    assert moved["audio"].dtype == torch.bfloat16
+    assert moved["tokens"].dtype == torch.int64
+    assert whole[0].inputs["audio"].device.type == "cpu"
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
