@@ -132,6 +132,8 @@ class _Maker:
                 yield _reject(one, "low SNR", reason)
                 return
             yield Flag(one.id, "low SNR", reason, one.source)
+        for kind, reason in recording.remarks:
+            yield Flag(one.id, kind, reason, one.source)
         if recording.clipped:
             yield Flag(one.id, "clipped", "the loudest parts are cut flat", one.source)
         rate = config.audio.sample_rate

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import mmap
 import os
-import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from pydantic import Field
 
 from shards.configfile import Config
 from shards.errors import UserError
+from shards.extract.audio_container import BadContainer, examine
+
+if TYPE_CHECKING:
+    import soundfile
+
+Remarks = list[tuple[str, str]]  # kind, reason
 
 
 class AudioConfig(Config):
@@ -25,7 +32,35 @@ class AudioConfig(Config):
     low_snr: Literal["flag", "drop"] = "flag"  # what happens to a recording below `min_snr`
 
 
-Kind = Literal["missing", "empty", "not audio", "truncated", "not finite", "too short", "silent"]
+Kind = Literal[
+    "missing",
+    "empty",
+    "pointer",  # Git LFS's note in place of the file
+    "not audio",
+    "no length",  # a format that does not say how long it is
+    "bad header",
+    "truncated",
+    "several streams",  # joined, but of different rates or channels
+    "not finite",
+    "out of range",
+    "too short",
+    "too long",
+    "outside",  # a segment that the recording does not have
+    "silent",
+]
+
+# Formats that say how long they are, so that a cut copy is noticed.
+FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3", "MP1", "MP2",
+           "NIST", "VOC", "SVX", "HTK", "SDS")  # fmt: skip
+SEEKABLE = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "NIST", "FLAC")  # exact to the sample
+RATES = (1000, 768_000)  # Hz; a header outside of them is damaged
+LONGEST = 4 * 3600.0  # seconds of sound that are decoded at once
+MOST = 2**27  # values (samples by channels) that are decoded at once: 512 MiB
+BLOCK = 2**16  # samples
+UNKNOWN_FRAMES = 2**48  # a FLAC stream of unknown length has 2^63 - 1 in libsndfile
+FULL_SCALE = 4.0  # floating-point files may peak 12 dB above ±1; more is another scale
+QUIET_INTEGERS = 16.0  # from here on the numbers are those of 16-bit files
+SLIP = 0.1  # seconds that a segment may end behind its recording: rounded times
 
 
 class AudioError(UserError):
@@ -47,12 +82,17 @@ class Recording:
     """A usable recording: `wave` float32 [samples] mono at the configured rate, nominally in ±1.
 
     `clipped` tells that the file's loudest parts are cut flat: a fact to report, not an error.
-    `source_rate` is the file's own sampling rate (Hz).
+    `source_rate` is the file's own sampling rate (Hz). `remarks` are other facts to report, as
+    (kind, reason).
     """
 
     wave: np.ndarray
     clipped: bool
     source_rate: int
+    remarks: tuple[tuple[str, str], ...] = ()
+
+
+Segment = tuple[float, float | None]  # seconds; None: to the recording's end
 
 
 def read(path: str | Path, config: AudioConfig) -> np.ndarray:
@@ -64,98 +104,199 @@ def read(path: str | Path, config: AudioConfig) -> np.ndarray:
     return load(path, config).wave
 
 
-def load(path: str | Path, config: AudioConfig) -> Recording:
-    """Read an audio file of any format, depth, rate and channel count that libsndfile knows.
+def load(path: str | Path, config: AudioConfig, segment: Segment | None = None) -> Recording:
+    """Read an audio file, or the `segment` of it, of any depth, rate and channel count.
 
-    Channels are averaged; the rate is changed by soxr (its HQ setting).
+    The formats are those of `FORMATS`, whatever the file is called. Channels are averaged, less
+    those that are silent; the rate is changed by soxr (its HQ setting). Several streams one behind
+    the other are one recording. Segments are cut before that, exact to the file's own sample.
 
     Raises:
-        AudioError: the file is missing, empty, no audio, truncated, too short or silent, or
-            holds NaN or infinite samples.
+        AudioError: the file cannot be used; `Kind` lists the reasons.
     """
     import soxr
 
-    samples, rate = _decode(Path(path))
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")  # a name need not be UTF-8
+    try:
+        samples, rate, remarks = _decode(Path(path), segment)
+        samples, more = _checked(samples, rate, config)
+    except BadContainer as problem:
+        raise AudioError(cast(Kind, problem.kind), name, problem.detail) from None
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    # Half the span, not the peak: a constant offset is silence too.
+    if float(mono.max() - mono.min()) / 2 < _level(config):
+        detail = f"never above audio.silence_dbfs = {config.silence_dbfs} dB of full scale"
+        raise AudioError("silent", name, detail)
+    if rate != config.sample_rate:
+        mono = soxr.resample(mono, rate, config.sample_rate)
+    clipped = _is_clipped(samples)
+    return Recording(np.ascontiguousarray(mono), clipped, rate, (*remarks, *more))
+
+
+def _checked(samples: np.ndarray, rate: int, config: AudioConfig) -> tuple[np.ndarray, Remarks]:
+    """The samples less silent channels, after the checks on all of them, and remarks."""
     if not len(samples):
-        raise AudioError("empty", str(path), "it holds no samples; remove it or record it again")
+        raise BadContainer("empty", "it holds no samples; remove it or record it again")
     if not np.isfinite(samples).all():
         count = int(samples.size - np.isfinite(samples).sum())
-        raise AudioError(
-            "not finite", str(path), f"{count} samples are NaN or infinite; export it again"
-        )
+        raise BadContainer("not finite", f"{count} samples are NaN or infinite; export it again")
     seconds = len(samples) / rate
     if seconds < config.min_seconds:
         detail = f"{seconds:.3f} s, less than audio.min_seconds = {config.min_seconds}"
-        raise AudioError("too short", str(path), detail)
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    # Half the span, not the peak: a constant offset is silence too.
-    if float(mono.max() - mono.min()) / 2 < 10 ** (config.silence_dbfs / 20):
-        detail = f"never above audio.silence_dbfs = {config.silence_dbfs} dB of full scale"
-        raise AudioError("silent", str(path), detail)
-    if rate != config.sample_rate:
-        mono = soxr.resample(mono, rate, config.sample_rate)
-    return Recording(np.ascontiguousarray(mono), _is_clipped(samples), rate)
+        raise BadContainer("too short", detail)
+    remarks: Remarks = []
+    samples = _to_full_scale(samples, remarks)
+    if samples.shape[1] > 1:
+        # A microphone that was off would halve the level, and its zeros would pass for clipping.
+        heard = (samples.max(axis=0) - samples.min(axis=0)) / 2 >= _level(config)
+        if heard.any() and not heard.all():
+            off = ", ".join(str(1 + channel) for channel in np.flatnonzero(~heard))
+            remarks.append(("silent channel", f"left out: channel {off} of {len(heard)}"))
+            samples = np.ascontiguousarray(samples[:, heard])
+    return samples, remarks
 
 
-def _decode(path: Path) -> tuple[np.ndarray, int]:
-    """All samples, float32 [samples, channels], and the rate (Hz)."""
-    import soundfile
+def _to_full_scale(samples: np.ndarray, remarks: Remarks) -> np.ndarray:
+    """Samples in ±1, where a floating-point file holds the numbers of 16-bit integers."""
+    peak = float(np.abs(samples).max())
+    whole = peak >= 2 and bool((samples == np.rint(samples)).all())
+    if peak <= FULL_SCALE and not whole:
+        return samples
+    if peak > 2**15 or (peak < QUIET_INTEGERS and not whole):
+        detail = f"samples reach {peak:g}, where ±1 is full scale; export it as 16-bit PCM"
+        raise BadContainer("out of range", detail)
+    remarks.append(("scaled", f"samples reach {peak:g}: divided by 32768, as 16-bit numbers"))
+    return samples / np.float32(2**15)
 
+
+def _level(config: AudioConfig) -> float:
+    return float(10 ** (config.silence_dbfs / 20))
+
+
+def _decode(path: Path, segment: Segment | None) -> tuple[np.ndarray, int, Remarks]:
+    """The samples, float32 [samples, channels], the rate (Hz), and remarks."""
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size == 0:
-                raise AudioError("empty", str(path), "0 bytes; copy it again or remove it")
-            missing = _missing(file, size)
+            if os.fstat(file.fileno()).st_size == 0:
+                raise BadContainer("empty", "0 bytes; copy it again or remove it")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                contents = examine(data)
     except FileNotFoundError:
-        raise AudioError("missing", str(path), "no such file; check the corpus folder") from None
+        raise BadContainer("missing", "no such file; check the corpus folder") from None
     except OSError as error:
-        raise AudioError("missing", str(path), f"cannot be opened: {error.strerror}") from None
-    if missing:
-        raise AudioError("truncated", str(path), f"{missing}; copy the file again")
+        raise BadContainer("missing", f"cannot be opened: {error.strerror}") from None
+    if contents.parts is None:
+        samples, rate = _read(path, segment)
+        if contents.samples is not None and segment is None:
+            samples = samples[: contents.samples]
+    else:
+        samples, rate = _join([_read_part(part) for part in contents.parts], segment)
+    return samples, rate, [*contents.remarks]
+
+
+def _join(
+    parts: Sequence[tuple[np.ndarray, int]], segment: Segment | None
+) -> tuple[np.ndarray, int]:
+    kinds = {(rate, samples.shape[1]) for samples, rate in parts}
+    if len(kinds) > 1:
+        named = " and ".join(f"{rate} Hz with {count} channels" for rate, count in sorted(kinds))
+        raise BadContainer("several streams", f"{len(parts)} of them, {named}; save them apart")
+    samples, rate = np.concatenate([samples for samples, _ in parts]), parts[0][1]
+    first, last = _place(segment, len(samples), rate)
+    return samples[first:last], rate
+
+
+def _read_part(part: bytes) -> tuple[np.ndarray, int]:
+    # A file in memory with a path: libsndfile opens MP3 through nothing else.
+    with open(os.memfd_create("part"), "wb") as file:
+        file.write(part)
+        file.flush()
+        return _read(Path(f"/proc/self/fd/{file.fileno()}"), None)
+
+
+def _read(path: Path, segment: Segment | None) -> tuple[np.ndarray, int]:
+    import soundfile
+
+    class Forward(soundfile.SoundFile):
+        """Is never sought in: behind the end of a stream of unknown length that is an error."""
+
+        def seekable(self) -> bool:
+            return False
+
+    name = os.fsencode(path)  # a text would have to be UTF-8
     try:
-        with soundfile.SoundFile(path) as file:
-            promised, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw
+        with soundfile.SoundFile(name) as file:
+            if file.seekable() and file.frames < UNKNOWN_FRAMES:
+                return _samples(file, segment), file.samplerate
+        with Forward(name) as file:
+            return _samples(file, segment), file.samplerate
+    # TypeError: a headerless .raw. The others: sizes in a damaged header.
+    except (soundfile.SoundFileError, TypeError, OverflowError, ValueError, MemoryError) as error:
         if "lost sync" in str(error):  # FLAC, cut inside a block
-            raise AudioError("truncated", str(path), "a block is cut; copy it again") from None
-        detail = "libsndfile reads WAV, FLAC, OGG, MP3, AIFF and more, but not this"
-        raise AudioError("not audio", str(path), f"{detail} ({error})") from None
+            raise BadContainer("truncated", "a block is cut; copy it again") from None
+        detail = "WAV, FLAC, OGG, MP3, AIFF and more can be read, but not this"
+        raise BadContainer("not audio", f"{detail} ({error})") from None
+
+
+def _samples(file: soundfile.SoundFile, segment: Segment | None) -> np.ndarray:
+    """What an open file holds, or the segment of it; its header is believed in nothing."""
+    if file.format not in FORMATS:
+        detail = f"{file.format} files do not say how long they are, so a cut one would pass"
+        raise BadContainer("no length", f"{detail}; convert it to WAV or FLAC")
+    rate, promised = file.samplerate, file.frames
+    if not RATES[0] <= rate <= RATES[1]:
+        raise BadContainer("bad header", f"a sampling rate of {rate} Hz; export it again")
+    known = file.seekable()
+    if known and segment is not None and file.format in SEEKABLE:
+        first, last = _place(segment, promised, rate)
+        _check_size(last - first, file)
+        file.seek(first)
+        samples = file.read(last - first, dtype="float32", always_2d=True)
+        promised = last - first
+    elif known:
+        _check_size(promised, file)
+        samples = file.read(dtype="float32", always_2d=True)
+    else:
+        samples = _read_blocks(file)
+        promised = len(samples)
     if len(samples) < promised:
         detail = f"{promised} samples promised, {len(samples)} there; copy the file again"
-        raise AudioError("truncated", str(path), detail)
-    return samples, rate
+        raise BadContainer("truncated", detail)
+    if segment is not None and not (known and file.format in SEEKABLE):
+        first, last = _place(segment, len(samples), rate)
+        samples = samples[first:last]
+    return samples
 
 
-def _missing(file: BinaryIO, size: int) -> str:
-    """What a container's header promises beyond the file's end ("" if nothing).
+def _read_blocks(file: soundfile.SoundFile) -> np.ndarray:
+    """All samples of a file that cannot tell how many it has."""
+    blocks, count = [np.empty((0, file.channels), np.float32)], 0
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        blocks.append(block)
+        count += len(block)
+        _check_size(count, file)
+    return np.concatenate(blocks)
 
-    libsndfile shortens such a file without a word: a cut copy would pass for a short turn.
-    """
-    head = file.read(12)
-    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-        while len(header := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", header)
-            if name == b"data":
-                there = size - file.tell()
-                unknown = length == 0xFFFFFFFF  # written to a pipe: the writer could not know
-                if length > there and not unknown:
-                    return f"the header promises {length} bytes of samples, {there} are there"
-                return ""
-            file.seek(length + length % 2, os.SEEK_CUR)
-        return "it ends inside the header"
-    if head[:4] == b"FORM" and len(head) == 12:  # AIFF
-        length = struct.unpack(">I", head[4:8])[0] + 8
-        return f"the header promises {length} bytes, {size} are there" if length > size else ""
-    if head[:4] == b"OggS":
-        file.seek(max(0, size - 0x10000))  # a page is shorter than 64 KiB
-        tail = file.read()
-        page = tail[max(0, tail.rfind(b"OggS")) :]
-        lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
-        ends = len(page) > 26 and page[5] & 4 and len(page) >= 27 + page[26] + sum(lengths)
-        return "" if ends else "the stream's last page is cut or not there"
-    return ""
+
+def _check_size(samples: int, file: soundfile.SoundFile) -> None:
+    seconds = samples / file.samplerate
+    if seconds > LONGEST or samples * file.channels > MOST:
+        detail = f"{seconds:.0f} s by its header is no turn"
+        raise BadContainer("too long", f"{detail}; cut it, or export it again")
+
+
+def _place(segment: Segment | None, samples: int, rate: int) -> tuple[int, int]:
+    """The first sample of `segment` and the one behind its last."""
+    if segment is None:
+        return 0, samples
+    start, end = segment
+    first = round(max(0.0, start) * rate)
+    last = samples if end is None else round(end * rate)
+    if last - samples > SLIP * rate or first >= min(last, samples):
+        until = "the end" if end is None else f"{end:g} s"
+        detail = f"{start:g} s to {until} of a recording of {samples / rate:.3f} s"
+        raise BadContainer("outside", f"{detail}; correct start and end")
+    return first, min(last, samples)
 
 
 def _is_clipped(samples: np.ndarray) -> bool:
