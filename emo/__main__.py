@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from emo.distributed import launcher
-from shards import atomic
+from shards import __version__, atomic
 from shards.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, run_command_line
 
 EXIT_SAVED = 75  # stopped early with a checkpoint: EX_TEMPFAIL, "try again"
@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
         description="Train, evaluate and compare speech emotion models on shards.",
         epilog="Train over several processes with launch/train.sh STRATEGY CONFIG [key=value ...]",
     )
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, help: str) -> argparse.ArgumentParser:

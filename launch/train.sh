@@ -13,13 +13,14 @@
 #   EMO_GRACE         seconds a preempted run has to save before it is killed (120)
 #
 # Exit code: 0 trained to the end; 75 stopped early with a checkpoint (run again with resume=auto);
-# 2 something the user can mend; 1 any other failure.
+# 143 or 130 (Ctrl-C) stopped before it could save one: an older checkpoint may be there; 2 something
+# the user can mend; 1 any other failure.
 set -euo pipefail
 
-usage() { sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 fail() { echo "error: $1" >&2; exit 2; }
 
-home=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) # launch/ of a checkout, or emo/launch in a wheel
 [[ ${1:-} == -h || ${1:-} == --help ]] && { usage; exit 0; }
 [[ $# -ge 2 ]] || { usage >&2; exit 2; }
 strategy=$1 config=$2
@@ -33,16 +34,37 @@ for argument in "$@"; do
   if [[ $argument == --dry-run ]]; then dry_run=true; else overrides+=("$argument"); fi
 done
 
-PATH=$home/.venv/bin:$PATH
+# The programs of the environment that this file belongs to: the checkout's, or the one whose
+# lib/pythonX.Y/site-packages the package is installed in.
+bin=$here/../.venv/bin
+if [[ $here == */site-packages/emo/launch ]]; then bin=$here/../../../../../bin; fi
+if [[ -x $bin/accelerate ]]; then PATH=$(cd "$bin" && pwd):$PATH; fi
 export PATH
-command -v accelerate >/dev/null || fail "accelerate is not installed: run 'make venv' first"
+command -v accelerate >/dev/null ||
+  fail "accelerate is not installed: run 'make venv' first, or activate the environment that has it"
 
-gpus=0
-if [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
-  [[ -n $CUDA_VISIBLE_DEVICES ]] && gpus=$(tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l)
-elif command -v nvidia-smi >/dev/null; then
-  gpus=$(nvidia-smi -L 2>/dev/null | wc -l)
-fi
+count_gpus() { # as CUDA does: the list is read up to the first entry that names no device
+  local entry count=0
+  local -a entries
+  if [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
+    IFS=, read -ra entries <<<"$CUDA_VISIBLE_DEVICES"
+    for entry in "${entries[@]}"; do
+      case ${entry// /} in
+        MIG-*) # a process sees one slice of a GPU, however many are listed
+          count=$((count > 0 ? count : 1))
+          break
+          ;;
+        GPU-?*) ;;
+        *[!0-9]* | '') break ;; # -1, NoDevFiles
+      esac
+      count=$((count + 1))
+    done
+    echo "$count"
+  else # no nvidia-smi, one that fails, "No devices were found", slices of a GPU: none of it counts
+    { nvidia-smi -L 2>/dev/null || true; } | grep -c '^GPU ' || true
+  fi
+}
+gpus=$(count_gpus)
 if [[ $strategy == cpu || $gpus -eq 0 ]]; then
   on_cpu=true processes=${EMO_PROCESSES:-2}
 else
@@ -59,9 +81,12 @@ if $on_cpu; then
 fi
 
 command=(
-  accelerate launch --config_file "$home/launch/accelerate/$strategy.yaml"
+  accelerate launch --config_file "$here/accelerate/$strategy.yaml"
   --num_machines "$nodes" --num_processes $((nodes * processes))
 )
+if [[ $strategy == zero* ]]; then
+  command+=(--deepspeed_config_file "$here/deepspeed/$strategy.json")
+fi
 if ((nodes > 1)); then
   command+=(
     --machine_rank "${EMO_NODE_RANK:?set EMO_NODE_RANK, 0 to EMO_NODES - 1}"
@@ -81,6 +106,13 @@ if $dry_run; then
   exit 0
 fi
 
+# Python puts sockets there whose whole path may have 107 characters.
+temporary=${TMPDIR:-/tmp}
+if ((${#temporary} > 70)); then
+  echo "TMPDIR is too long for sockets (${#temporary} characters, at most 70): /tmp is used" >&2
+  export TMPDIR=/tmp
+fi
+
 # The first rank to end early leaves its exit code here: `accelerate launch` turns every code into 1.
 word=$(mktemp -d -t emo-exit.XXXXXX)
 export EMO_EXIT_FILE=$word/code
@@ -88,22 +120,34 @@ trap 'rm -rf "$word"' EXIT
 
 # The launcher runs in a process group of its own, so that everything in it can be ended at once.
 set -m
-env "${settings[@]}" python "$home/launch/quietly.py" "${command[@]:2}" </dev/null &
+env "${settings[@]}" python "$here/accelerate_launch.py" "${command[@]:2}" </dev/null &
 launcher=$!
 set +m
 
 end_all() { kill -KILL -- "-$launcher" 2>/dev/null || true; }
+# shellcheck disable=SC2329 # called by forward
+tell_ranks() { # an image may be without pkill
+  local stat pid parent
+  for stat in /proc/[0-9]*/stat; do
+    # "pid (name) state parent ...", and a name may hold spaces and brackets
+    { read -r stat <"$stat"; } 2>/dev/null || continue
+    pid=${stat%% *}
+    read -r _ parent _ <<<"${stat##*) }"
+    if [[ $parent == "$launcher" ]]; then kill -TERM "$pid" || true; fi
+  done
+}
 # shellcheck disable=SC2329 # called by the traps
 forward() { # to the ranks alone: the launcher would kill them 30 s after hearing it
   if [[ -n $guard ]]; then # Ctrl-C twice means now; SLURM sends SIGTERM twice and means the same
     [[ $1 != INT ]] || end_all
     return 0 # alone it would return what the interrupted `wait` did, and end this script
   fi
+  stopped_by=$1
   echo "stopping: the run saves a checkpoint first (Ctrl-C once more to kill it)" >&2
   trap '' TERM # SLURM's second one would be for the guard as well
   { # again and again: ranks may not have been started yet
     for ((second = 0; second < ${EMO_GRACE:-120}; second++)); do
-      pkill -TERM -P "$launcher" || true
+      tell_ranks
       sleep 1
     done
     end_all
@@ -112,7 +156,7 @@ forward() { # to the ranks alone: the launcher would kill them 30 s after hearin
   disown "$guard" # no word of bash's about its end
   trap 'forward TERM' TERM
 }
-guard=
+guard='' stopped_by=''
 for name in TERM USR1 USR2 INT; do
   # shellcheck disable=SC2064 # the name is meant as it is now
   trap "forward $name" "$name"
@@ -128,7 +172,7 @@ end_all # a rank that outlived its launcher
 
 if [[ -s $EMO_EXIT_FILE ]]; then
   code=$(<"$EMO_EXIT_FILE")
-elif [[ $code -eq 143 || (-n $guard && $code -ne 0) ]]; then
-  code=75 # stopped while starting: there was nothing new to save
+elif [[ -n $guard && $code -ne 0 ]]; then # nothing was saved: it was starting, or hung
+  if [[ $stopped_by == INT ]]; then code=130; else code=143; fi
 fi
 exit "$code"

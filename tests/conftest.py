@@ -172,7 +172,7 @@ class Run:
         return [pid for pid in self.members(" -m emo train") if pid != launcher]
 
     def launcher(self) -> int:
-        [pid] = self.members("quietly.py")
+        [pid] = self.members("accelerate_launch.py")
         return pid
 
     def kill_all(self) -> None:

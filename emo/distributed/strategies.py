@@ -11,7 +11,6 @@ import json
 import logging
 import os
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,11 +23,10 @@ from accelerate.utils import (
     InitProcessGroupKwargs,
 )
 
-from emo.distributed import compilation, launcher
+from emo.distributed import compilation, launch_files, launcher
 from emo.distributed.config import ZERO, RuntimeConfig, RuntimeMismatch
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-DEEPSPEED_FOLDER = Path(__file__).parents[2] / "launch" / "deepspeed"
 
 
 def input_dtype(config: RuntimeConfig) -> torch.dtype:
@@ -115,7 +113,7 @@ def _deepspeed_settings(
     config: RuntimeConfig, accumulation: int, micro_batch: int, clip: float
 ) -> dict[str, Any]:
     """The strategy's file with every number set by us: no `auto` is left to a library's guess."""
-    settings = json.loads((DEEPSPEED_FOLDER / f"{config.strategy}.json").read_text())
+    settings = json.loads(launch_files.deepspeed_settings(config.strategy).read_text())
     settings |= {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": accumulation,

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from emo import metrics
 from emo.config import ExperimentConfig
+from emo.distributed.launch_files import TRAIN
 from emo.evaluation.uncertainty import bootstrap
 from emo.runs import files
 from emo.runs.predictions import read_lines
@@ -28,7 +29,6 @@ from shards.store.index import open_dataset
 from shards.views.view import COLUMNS
 from shards.views.view import folds as folds_of
 
-TRAIN = Path(__file__).parents[2] / "launch" / "train.sh"
 RESULT = "crossval.json"
 SCORES = ("wa", "ua", "weighted_f1")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import shlex
 import shutil
 import socket
 import subprocess
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +102,7 @@ def recipe(experiment: Experiment) -> dict[str, Any]:
 
 
 def code_version() -> str:
-    """The commit of this checkout, with `+changes` where files differ from it."""
+    """The commit of this checkout (`+changes` where files differ), else the package's version."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
@@ -113,4 +115,10 @@ def code_version() -> str:
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown (no git checkout)"
+        pass
+    with contextlib.suppress(PackageNotFoundError):
+        installed = distribution("emo-shards")
+        package = Path(__file__).parents[1]
+        if Path(str(installed.locate_file(package.name))).resolve() == package.resolve():
+            return f"emo-shards {installed.version}"
+    return "unknown (neither a git checkout nor an installed package)"

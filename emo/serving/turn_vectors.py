@@ -25,7 +25,7 @@ from emo.data.config import LeftOut
 from emo.data.plan import evaluation_plan
 from emo.data.source import Supervision
 from emo.data.utterances import Utterances
-from emo.evaluation.crossval import TRAIN
+from emo.distributed.launch_files import TRAIN
 from emo.models.model import EmotionModel, rebuild
 from emo.runs import checkpoint, files
 from emo.runs.experiment import load_statistics, open_tokens, view_of
