@@ -138,11 +138,11 @@ tell_ranks() { # an image may be without pkill
 }
 # shellcheck disable=SC2329 # called by the traps
 forward() { # to the ranks alone: the launcher would kill them 30 s after hearing it
-  if [[ -n $guard ]]; then # Ctrl-C twice means now; SLURM sends SIGTERM twice and means the same
+  if [[ -n $stopped_by ]]; then # Ctrl-C twice means now; SLURM sends SIGTERM twice and means the same
     [[ $1 != INT ]] || end_all
     return 0 # alone it would return what the interrupted `wait` did, and end this script
   fi
-  stopped_by=$1
+  stopped_by=$1 # first of all: the next signal may come while this one is dealt with
   echo "stopping: the run saves a checkpoint first (Ctrl-C once more to kill it)" >&2
   trap '' TERM # SLURM's second one would be for the guard as well
   { # again and again: ranks may not have been started yet
@@ -172,7 +172,7 @@ end_all # a rank that outlived its launcher
 
 if [[ -s $EMO_EXIT_FILE ]]; then
   code=$(<"$EMO_EXIT_FILE")
-elif [[ -n $guard && $code -ne 0 ]]; then # nothing was saved: it was starting, or hung
+elif [[ -n $stopped_by && $code -ne 0 ]]; then # nothing was saved: it was starting, or hung
   if [[ $stopped_by == INT ]]; then code=130; else code=143; fi
 fi
 exit "$code"

@@ -80,7 +80,7 @@ def test_a_hung_rank_does_not_outlive_the_grace_of_a_stop(broken, tmp_path):
         time.sleep(0.05)
     began = time.monotonic()
     run.process.send_signal(signal.SIGTERM)
-    assert run.wait(60) == 75
+    assert run.wait(60) == 143  # 75 would say that it saved
     print(f"ended {time.monotonic() - began:.1f} s after the signal")
     assert run.gone()
     assert checkpoints(tmp_path / "run") == ["step-00000001", "step-00000002"]
