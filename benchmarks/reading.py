@@ -209,13 +209,13 @@ def first_batch(folder: Path, start: float) -> float:
 def memory(folder: Path, epochs: int) -> list[list[float]]:
     """Private MB of each of two workers, near the end of each epoch."""
     ours = Ours(folder, 2, epochs)
-    before, found = set(active_children()), []
+    before, held = set(active_children()), []
     for _ in range(epochs):
         for number, _ in enumerate(ours):
             if number == ours.steps - 10:  # the last epoch's end ends the workers
                 workers = set(active_children()) - before
-                found.append([_private(worker.pid) for worker in workers])
-    return found
+                held.append([_private(worker.pid) for worker in workers])
+    return held
 
 
 def _private(pid: int | None) -> float:
@@ -248,17 +248,17 @@ def main() -> None:
             "ours, 2 workers": lambda: Ours(folder, 2, options.repeat + 1),
             "webdataset, 2 workers": lambda: stream(folder, 2),
         }
-        found = {name: measure(make, count, options.repeat) for name, make in makers.items()}
+        measured = {name: measure(make, count, options.repeat) for name, make in makers.items()}
         starts = {start: first_batch(folder, start) for start in (0.0, 0.5, 0.95)}
         held = memory(folder, options.epochs)
     table = Table(title=f"{count} samples of {size / 1000:.1f} kB, batches of {BATCH}, page cache")
     heads = ("reader", "samples/s", "MB/s", "times webdataset", "share of limit", "CPU µs/sample")
     for head in heads:
         table.add_column(head, justify="left" if head == "reader" else "right")
-    bare, _ = found[LIMIT]
-    for name, (rate, cpu) in found.items():
+    bare, _ = measured[LIMIT]
+    for name, (rate, cpu) in measured.items():
         kind = "2 workers" if "2 workers" in name else "one process"
-        times = rate / found[f"webdataset, {kind}"][0]
+        times = rate / measured[f"webdataset, {kind}"][0]
         table.add_row(
             name,
             f"{rate:,.0f}",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -50,13 +50,9 @@ class DataState:
             return replace(self, epoch=self.epoch + 1, consumed=0)
         return replace(self, consumed=consumed)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON file."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DataState:
-        """The inverse of `to_dict`.
+        """The inverse of `dataclasses.asdict`: checkpoints hold it as JSON.
 
         Raises:
             PlanError: a key is missing, unknown, or holds a value of the wrong kind.

@@ -133,6 +133,8 @@ class Utterances:
 
         Features travel as they are stored, in half the bytes: from workers and to the device.
         """
+        # Not waited for: the device copies from page-locked memory while the CPU goes on, and torch
+        # keeps that memory until the copy is done. What reads `moved` comes later in its queue.
         moved = {key: x.to(device, non_blocking=True) for key, x in batch.inputs.items()}
         if "audio" in self.inputs:
             key, mask = MODALITIES["audio"].keys

@@ -13,12 +13,12 @@ from shards.store.read import ShardReader
 def test_mean_and_deviation_are_those_of_all_frames(tiny):
     dataset = open_dataset(tiny)
     rows = np.arange(len(dataset))
-    found = statistics_of(feature_sums(dataset, "logmel", rows, world=1, rank=0))
+    statistics = statistics_of(feature_sums(dataset, "logmel", rows, world=1, rank=0))
     reader = ShardReader(dataset, ["logmel"])
     x_TF = np.concatenate([reader.read(row)["logmel"] for row in rows]).astype(np.float64)
-    assert found.frames == len(x_TF)
-    np.testing.assert_allclose(found.mean, x_TF.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(found.std, x_TF.std(0), rtol=1e-5)
+    assert statistics.frames == len(x_TF)
+    np.testing.assert_allclose(statistics.mean, x_TF.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(statistics.std, x_TF.std(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("world", [2, 3])

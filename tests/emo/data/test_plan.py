@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from zlib import crc32
 
@@ -105,7 +106,7 @@ def test_a_resumed_epoch_goes_on_as_if_nothing_had_happened(layout, stop, other_
     state = DataState(seed, epoch, 0, global_batch, "abc", plan.fingerprint)
     for _ in range(stop):
         state = state.advance(units)
-    saved = DataState.from_dict(json.loads(json.dumps(state.to_dict())))
+    saved = DataState.from_dict(json.loads(json.dumps(asdict(state))))
 
     again = make_plan(order, units, global_batch, seed)  # another process, another world size
     state = again.resume(saved)
@@ -158,7 +159,7 @@ def test_resume_refuses_what_would_repeat_or_skip_units():
     [{"consumed": -1}, {"consumed": "12"}, {"consumed": True}, {"extra": 1}, {"epoch": None}],
 )
 def test_a_damaged_state_is_refused(wrong):
-    good = make_plan("shuffle", 10, 2).start().to_dict()
+    good = asdict(make_plan("shuffle", 10, 2).start())
     with pytest.raises(PlanError, match=next(iter(wrong))):
         DataState.from_dict(good | wrong)
     good.pop("seed")

@@ -151,9 +151,9 @@ def test_only_what_the_model_reads_is_moved(lesson: Lesson, whole: Any) -> None:
 def test_exactly_once_by_any_number_of_ranks_and_workers(
     lesson: Lesson, whole: Any, world: int, workers: int
 ) -> None:
-    found = lesson.read(world=world, workers=workers)
-    assert len(found) == len(whole) == lesson.plan.steps_per_epoch
-    for step, alone in zip(found, whole, strict=True):
+    ranks_read = lesson.read(world=world, workers=workers)
+    assert len(ranks_read) == len(whole) == lesson.plan.steps_per_epoch
+    for step, alone in zip(ranks_read, whole, strict=True):
         assert rows_of(step) == alone.row.tolist()
         for name, tensor in tensors(alone).items():  # and every sample is the same, bit for bit
             parts = [tensors(batch)[name] for batch in step]
@@ -161,7 +161,7 @@ def test_exactly_once_by_any_number_of_ranks_and_workers(
                 assert torch.equal(sum(parts), tensor)
                 continue
             assert torch.equal(torch.stack(parts, 1).flatten(0, 1), tensor), name
-    seen = [row for step in found for row in rows_of(step) if row >= 0]
+    seen = [row for step in ranks_read for row in rows_of(step) if row >= 0]
     assert sorted(seen) == lesson.rows.tolist()
 
 
@@ -288,14 +288,14 @@ def test_training_counts_what_it_skips_over_all_ranks_and_bounds_it(
         settings["data"] |= {"max_skipped": allowed[name]}
         return {"strategy": "cpu", "config": settings}
 
-    found = together(tmp_path, 2, list(map(job, allowed)))
-    assert found["skip"].outcome == "done"
-    assert found["skip"].state()["skipped"] == 2 * 3  # each once in each of two epochs
-    metrics = json.loads((found["skip"].run / "metrics.json").read_text())
+    results = together(tmp_path, 2, list(map(job, allowed)))
+    assert results["skip"].outcome == "done"
+    assert results["skip"].state()["skipped"] == 2 * 3  # each once in each of two epochs
+    metrics = json.loads((results["skip"].run / "metrics.json").read_text())
     assert metrics["parts"]["test"]["skipped"] == 1
     assert metrics["parts"]["test"]["n"] == len(lesson.view.test) - 1
-    assert "2 of " in found["bounded"].outcome
-    assert "data.max_skipped=0 allows; run `emo-shards verify" in found["bounded"].outcome
-    first = found["error"].outcome
+    assert "2 of " in results["bounded"].outcome
+    assert "data.max_skipped=0 allows; run `emo-shards verify" in results["bounded"].outcome
+    first = results["error"].outcome
     assert first.startswith("error: ")
     assert any(key in first for key in keys) or first == "error: rank 1 failed"
