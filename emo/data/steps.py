@@ -123,6 +123,7 @@ def trace_of(units: np.ndarray) -> int:
     # A hash, because in a sum of plain numbers one unit too many and one too few can cancel out
     # (3 + 3 for 2 + 4). A sum, because ranks and steps can then be added in any order. 32 bits,
     # because ranks add their traces as float64, which is exact up to two million units at a time.
+    # A checkpoint inside an epoch holds the sum so far: another hash could not go on from it.
     x = units[units >= 0].astype(np.uint64)
     x += np.uint64(0x9E3779B97F4A7C15)
     x ^= x >> np.uint64(30)

@@ -16,7 +16,7 @@ from emo.data.loader import Loader
 from emo.data.normalise import Statistics
 from emo.data.plan import Plan, Share, UnitFacts
 from emo.data.source import Batch, Supervision
-from emo.data.steps import EvaluationSteps, TrainingSteps
+from emo.data.steps import EvaluationSteps, TrainingSteps, trace_of
 from emo.data.utterances import Utterances, training_rows
 from emo.runs.experiment import view_of
 from shards.configfile import parse
@@ -189,6 +189,39 @@ def test_later_epochs_are_new_orders_of_the_same_rows(lesson: Lesson) -> None:
     for order in orders:
         assert sorted(order[order >= 0]) == lesson.rows.tolist()
     assert not np.array_equal(orders[0], orders[1])
+
+
+def test_the_trace_of_an_epoch_adds_up_in_any_order_and_shows_every_exchange() -> None:
+    units = np.random.default_rng(1).permutation(1000)
+    whole = trace_of(units)
+    assert whole == sum(trace_of(np.append(part, -1)) for part in np.array_split(units, 7))
+    assert trace_of(units[1:]) != whole
+    assert trace_of(np.append(units, units[:1])) != whole
+    swapped = units.copy()
+    swapped[np.flatnonzero((units == 2) | (units == 4))] = 3  # the plain sum stays
+    assert swapped.sum() == units.sum()
+    assert trace_of(swapped) != whole
+    # These may never change: a checkpoint inside an epoch holds the sum so far.
+    assert (trace_of(np.array([0])), whole) == (3793791033, 2140020595755)
+    assert float(1 << 53) > 2_000_000 * (1 << 32)  # exact as floats, as `trace_of` says
+
+
+def test_training_rows_are_the_variants_that_the_model_can_learn_from(
+    tiny: Path, make_settings: Any
+) -> None:
+    def variants(audio: bool, **changes: Any) -> set[str]:
+        config = lesson_config(tiny, make_settings, **changes)
+        dataset = open_dataset(tiny)
+        view = view_of(dataset, config)
+        rows = training_rows(dataset, view, config.data, audio=audio)
+        clean = dataset.column("variant")[rows] == "clean"
+        assert clean.sum() == (dataset.column("variant")[view.train] == "clean").sum()
+        return set(dataset.column("variant")[rows])
+
+    assert variants(audio=True) == {"clean", "noise"}
+    assert variants(audio=True, data__variants=["pitch"]) == {"clean"}
+    assert variants(audio=True, data__audio="lld") == {"clean"}
+    assert variants(audio=False) == {"clean"}
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
