@@ -45,7 +45,7 @@ from shards.config import ShardConfig
 from shards.configfile import parse
 from shards.corpora.utterance import Utterance
 from shards.store.index import open_dataset
-from shards.store.schema import Sample, metadata, sample_key
+from shards.store.schema import CLEAN, Sample, metadata, sample_key
 from shards.store.sidecar import shard_name
 from shards.store.write import write_shard
 
@@ -76,17 +76,14 @@ def make_dataset(folder: Path, samples: int) -> None:
     build = claim.claim(folder, parse(ShardConfig, raw, "the benchmark"), turns)
     for shard in range(build.shards):
         mine = range(shard * 64, min(samples, shard * 64 + 64))
-        items = [
-            Sample(
-                sample_key(turns[i].id, "clean"),
-                metadata(turns[i], "clean", "x", 4.0, 20.0, int(frames[i]), TOKENS),
-                {
-                    "logmel": rng.normal(-40, 15, (frames[i], MELS)).astype(np.float16),
-                    "tokens": rng.integers(0, 2000, TOKENS),
-                },
-            )
-            for i in mine
-        ]
+        items = []
+        for i in mine:
+            arrays = {
+                "logmel": rng.normal(-40, 15, (frames[i], MELS)).astype(np.float16),
+                "tokens": rng.integers(0, 2000, TOKENS),
+            }
+            meta = metadata(turns[i], CLEAN, arrays, "x", 4.0, 20.0)
+            items.append(Sample(sample_key(turns[i].id, CLEAN), meta, arrays))
         write_shard(folder, shard, build.digest, len(items), items)
     merge(folder, build, 0.0)
 

@@ -12,7 +12,7 @@ from shards.corpora.labels import label_set
 from shards.corpora.read import CorpusConfig
 from shards.extract.audio import AudioConfig
 from shards.extract.augment import AugmentConfig
-from shards.extract.features import FeatureConfig
+from shards.extract.features import FEATURES, FeatureConfig
 from shards.extract.text import TextConfig
 from shards.views.view import ViewConfig
 
@@ -60,9 +60,11 @@ class ShardConfig(Config):
     def _makes_something(self) -> ShardConfig:
         if self.features is None and self.text is None:
             raise ValueError("features and text are both null: there is nothing to write")
-        if self.features and self.features.kinds == ("lld",) and self.augment.variants:
+        kinds = self.features.kinds if self.features else ()
+        if kinds and self.augment.variants and all(FEATURES[kind].clean_only for kind in kinds):
             raise ValueError(
-                "features.kinds [lld] is made of clean turns: set augment.variants: []"
+                f"features.kinds [{', '.join(kinds)}] is made of clean turns: set "
+                "augment.variants: []"
             )
         return self
 

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from shards.configfile import Config
+from shards.extract.features import FeatureName
 from shards.store.schema import VARIANTS
 from shards.views.view import View, ViewConfig
 
@@ -60,7 +61,7 @@ class DataConfig(Config):
     """
 
     shards: Path
-    audio: Literal["logmel", "mfcc", "lld", "waveform"] = "logmel"
+    audio: FeatureName = "logmel"
     frames: PositiveInt | None = None
     view: ViewConfig = ViewConfig()
     plan: PlanConfig = PlanConfig()

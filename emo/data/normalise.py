@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from shards.errors import UserError
-from shards.extract.waveform import FULL_SCALE
-from shards.extract.waveform import KIND as WAVEFORM
+from shards.extract.waveform import FULL_SCALE, WAVEFORM
 from shards.store import index
 from shards.store.read import DamagedSample, ShardReader
 
@@ -49,7 +48,7 @@ class Statistics:
 
 def longest(feature: str) -> int:
     """The frames (of a waveform: samples) beyond which a turn is cropped."""
-    return LONGEST_WAVE if feature == WAVEFORM else LONGEST
+    return LONGEST_WAVE if feature == WAVEFORM.name else LONGEST
 
 
 def model_input(stored: Tensor, mask: Tensor, statistics: Statistics | None) -> Tensor:

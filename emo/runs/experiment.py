@@ -23,7 +23,7 @@ from emo.models.pretrained import read_preprocessing
 from emo.runs import checkpoint, files
 from emo.runs.folder import RunError
 from shards.extract.text import Tokens
-from shards.extract.waveform import KIND as WAVEFORM
+from shards.extract.waveform import WAVEFORM
 from shards.store.index import TOKENIZER, Dataset, open_dataset
 from shards.views.view import COLUMNS, View, make_view
 
@@ -170,7 +170,7 @@ def load_statistics(run: Path) -> Statistics | None:
 def _statistics(
     runtime: Runtime, dataset: Dataset, rows: np.ndarray, config: ExperimentConfig
 ) -> Statistics | None:
-    if config.model.audio is None or config.data.audio == WAVEFORM:
+    if config.model.audio is None or config.data.audio == WAVEFORM.name:
         return None
     if "audio" in config.init:  # the branch expects what it was trained on
         return load_statistics(config.init["audio"])

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from shards import atomic
 from shards.build.claim import BuildFile
-from shards.build.vocabulary import tokenizer_facts
 from shards.configfile import digest
 from shards.corpora.labels import LabelSet, label_set
 from shards.errors import UserError
@@ -29,16 +28,17 @@ from shards.store.index import (
     MANIFEST,
     REJECTED,
     SCHEMA,
+    SNR_BIN,
     Manifest,
     ShardEntry,
     Summary,
     shard_path,
 )
-from shards.store.schema import CLEAN, SCHEMA_VERSION, VARIANTS
-from shards.store.sidecar import MEMBERS, BadSidecar, Entry, Flag, Rejection, Remark, Sidecar
+from shards.store.schema import CLEAN, MEMBERS, SCHEMA_VERSION, VARIANTS
+from shards.store.sidecar import BadSidecar, Entry, Flag, Rejection, Remark, Sidecar
+from shards.store.tokenizer import tokenizer_facts
 
 OUTSIDE = "outside the set"
-SNR_BIN = 5  # dB
 
 
 class IncompleteDataset(UserError):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from shards import atomic
 from shards.config import ShardConfig
 from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.store.index import MANIFEST, TOKENIZER
-
-FACTS = "facts.json"  # beside the tokenizer's files: what would else need loading it
+from shards.store.tokenizer import FACTS, file_hashes, tokenizer_facts
 
 
 @contextmanager
@@ -60,7 +57,7 @@ def draft_tokenizer(
             "identity": tokens.identity,
             "size": tokens.size,
             "pad": tokens.pad,
-            "files": _hashes(draft),
+            "files": file_hashes(draft),
         }
         atomic.write(draft / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
         yield draft
@@ -73,43 +70,6 @@ def commit_tokenizer(draft: Path, folder: Path) -> None:
     if (folder / TOKENIZER).exists() and not _is_whole(folder):
         shutil.rmtree(folder / TOKENIZER)
     atomic.commit_folder(draft, folder / TOKENIZER)
-
-
-def tokenizer_facts(folder: Path) -> dict[str, Any]:
-    """`source`, `identity`, `size` and `pad` of the dataset's tokenizer, and its files' `sha256`.
-
-    `identity` is `text.Tokens.identity`: equal for every copy that gives the same ids.
-
-    Raises:
-        UserError: the folder is not there or not whole.
-    """
-    path = folder / TOKENIZER
-    try:
-        facts = dict(json.loads((path / FACTS).read_bytes()))
-        found = _hashes(path)
-        content = hashlib.sha256()
-        for name in sorted([*found, FACTS]):
-            data = (path / name).read_bytes()
-            content.update(f"{name}\0{len(data)}\0".encode() + data)
-    except (OSError, ValueError, TypeError):
-        raise UserError(f"{path} is not whole: run the same `emo-shards build` again") from None
-    wanted = facts.pop("files", found)
-    if wanted != found:
-        differ = ", ".join(n for n in sorted(wanted | found) if wanted.get(n) != found.get(n))
-        raise UserError(
-            f"{path} is not the tokenizer that the samples were made with (see {differ}): run the "
-            "same `emo-shards build` again"
-        )
-    return facts | {"sha256": content.hexdigest()}
-
-
-def _hashes(tokenizer: Path) -> dict[str, str]:
-    """SHA-256 of every file but the facts, by its name within the folder."""
-    return {
-        path.relative_to(tokenizer).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(tokenizer.rglob("*"))
-        if path.is_file() and path.name != FACTS
-    }
 
 
 def _is_whole(folder: Path) -> bool:

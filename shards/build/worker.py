@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +15,7 @@ from shards.config import ShardConfig
 from shards.corpora.labels import label_set
 from shards.corpora.utterance import Utterance
 from shards.extract import audio, audio_snr, augment, features, text
+from shards.processes import die_with_parent
 from shards.store import sidecar
 from shards.store.index import TOKENIZER, shard_path
 from shards.store.schema import CLEAN, Sample, metadata, sample_key
@@ -40,7 +37,7 @@ def start_worker() -> None:
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
 
 
 def make_shard(job: Job, number: int, utterances: Sequence[Utterance]) -> Sidecar:
@@ -65,17 +62,17 @@ def committed(job: Job, number: int, deep: bool = False) -> Sidecar | None:
     Whole means: tar and sidecar have what they should, by size; with `deep`, by SHA-256.
     """
     try:
-        found = sidecar.load(job.folder, number)
+        described = sidecar.load(job.folder, number)
         path = shard_path(job.folder, number)
-        if found.build != job.build or path.stat().st_size != found.size:
+        if described.build != job.build or path.stat().st_size != described.size:
             return None
         if deep:
             with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != found.sha256:
+                if hashlib.file_digest(file, "sha256").hexdigest() != described.sha256:
                     return None
     except (BadSidecar, OSError):
         return None
-    return found
+    return described
 
 
 class _Maker:
@@ -153,11 +150,9 @@ class _Maker:
         ratio: float | None,
         arrays: dict[str, np.ndarray],
     ) -> Sample:
-        frames = next((len(arrays[kind]) for kind in ("logmel", "mfcc") if kind in arrays), 0)
-        tokens = len(arrays.get("tokens", ()))
-        meta: dict[str, Any] = metadata(one, variant, cleaned, seconds, ratio, frames, tokens)
-        key, rate = sample_key(one.id, variant), self.config.audio.sample_rate
-        return Sample(key, meta, arrays, rate)
+        meta = metadata(one, variant, arrays, cleaned, seconds, ratio)
+        rate = self.config.audio.sample_rate
+        return Sample(sample_key(one.id, variant), meta, arrays, rate)
 
 
 _ready: dict[tuple[str, Path], _Maker] = {}  # this process' maker, for the job at hand
@@ -173,10 +168,3 @@ def _maker(job: Job) -> _Maker:
 
 def _reject(one: Utterance, kind: str, reason: str) -> Rejection:
     return Rejection(one.id, kind, reason, one.source)
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -16,6 +16,7 @@ Modality = Literal["audio", "text"]
 LISTED = 20  # an error message lists this many places, and counts the rest
 MISSING_AUDIO = "missing audio"
 MISSING_TRANSCRIPT = "missing transcript"
+TRUTH = "truth.jsonl"  # in the root of a made corpus: its known answers
 
 
 class CorpusError(UserError):

@@ -24,6 +24,7 @@ from shards.corpora import iemocap_release
 from shards.corpora.base import (
     MISSING_AUDIO,
     MISSING_TRANSCRIPT,
+    TRUTH,
     Corpus,
     CorpusError,
     Errors,
@@ -36,7 +37,6 @@ from shards.corpora.base import (
 from shards.corpora.iemocap_files import LabelledTurn, Transcript, parse_labels
 from shards.corpora.utterance import Utterance
 
-TRUTH = "truth.jsonl"  # beside the sessions of a made corpus: its known answers
 VOTES_A_TURN = 3
 LABELS, TRANSCRIPTS = "dialog/EmoEvaluation", "dialog/transcriptions"
 AUDIO = "sentences/wav"

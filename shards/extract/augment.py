@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from shards.configfile import Config
-from shards.extract.features import hann, spectrum
+from shards.extract.spectrum import hann, spectrum
 
 QUIET = np.float32(1e-12)  # far below the spectrum of a single step of 24 bits
 FRAME_SECONDS = 0.046  # of the phase vocoder: several periods of a low voice, 1024 at 22.05 kHz

@@ -12,8 +12,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from shards.configfile import Config
+from shards.extract.spec import Extract, Feature
+from shards.extract.spectrum import LogMel, SpectrumConfig, cepstrum
 
-KIND, WIDTH = "lld", 32
+WIDTH = 32
 F0, VOICE, ZERO_CROSSINGS, MFCC, ENERGY = 0, 1, 2, slice(3, 15), 15  # columns
 STATIC = 16  # columns before the differences
 
@@ -59,25 +61,13 @@ class LowLevel:
         Raises:
             FeatureError: the mels are too many for the window.
         """
-        from shards.extract.features import (  # which needs the settings above
-            Extractor,
-            FeatureConfig,
-        )
-
         self.config, self.rate = config, sample_rate
         self.hop = round(config.hop * sample_rate)
         self.window = 2 * round(config.window * sample_rate / 2)
         period = int(sample_rate / config.fmin) + 2
         self.pitch_window = 1 << (2 * period - 1).bit_length()
-        self._mfcc = Extractor(
-            FeatureConfig(
-                kinds=("mfcc",),
-                n_fft=self.window,
-                hop=self.hop,
-                mels=config.mels,
-                coefficients=1 + 12,
-            ),
-            sample_rate,
+        self._logmel = LogMel(
+            SpectrumConfig(n_fft=self.window, hop=self.hop, mels=config.mels), sample_rate
         )
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
@@ -91,7 +81,7 @@ class LowLevel:
         energy_T = 10 * np.log10(np.maximum(loudness_T.astype(np.float64) ** 2, SILENCE))
         static = np.empty((len(f0_T), STATIC), np.float32)
         static[:, F0], static[:, VOICE], static[:, ZERO_CROSSINGS] = f0_T, voice_T, crossings_T
-        static[:, MFCC] = self._mfcc(wave)["mfcc"][:, 1:]
+        static[:, MFCC] = cepstrum(self._logmel(wave), 1 + 12)[:, 1:]
         static[:, ENERGY] = energy_T
         return np.concatenate((static, np.diff(static, axis=0, prepend=static[:1])), axis=1)
 
@@ -127,3 +117,20 @@ class LowLevel:
         there = padded[start_T1 + period_T[:, None] + np.arange(self.window)]
         size_T = np.sqrt((here**2).sum(1) * (there**2).sum(1))
         return np.clip((here * there).sum(1) / np.maximum(size_T, SILENCE), 0.0, 1.0)
+
+
+def _extract(config: LowLevelConfig, sample_rate: int) -> Extract:
+    lowlevel = LowLevel(config, sample_rate)
+    return lambda wave, made: lowlevel(wave)
+
+
+LLD = Feature(
+    name="lld",
+    dtype=np.dtype("<f2"),
+    prepare=_extract,
+    length="own frames",
+    width=lambda config: WIDTH,
+    clean_only=True,  # tracking pitch costs more than all else, and would be paid once a variant
+    section="lowlevel",
+    settings=LowLevelConfig,
+)

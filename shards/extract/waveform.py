@@ -6,7 +6,8 @@ import io
 
 import numpy as np
 
-KIND = "waveform"
+from shards.extract.spec import Extract, Feature
+
 FULL_SCALE = 32768  # of 16 bits
 
 
@@ -43,3 +44,18 @@ def decode(data: memoryview) -> tuple[np.ndarray, int]:
         raise ValueError(f"its FLAC stream ends after {len(samples)} of {promised} samples")
     samples.flags.writeable = False
     return samples, rate
+
+
+def _extract(settings: object, sample_rate: int) -> Extract:
+    return lambda wave, made: quantise(wave)
+
+
+WAVEFORM = Feature(
+    name="waveform",
+    dtype=np.dtype("<i2"),
+    prepare=_extract,
+    length="samples",
+    codec="flac",
+    ending="flac",  # so that any player opens the member
+    shared=False,
+)

@@ -32,7 +32,6 @@ from shards.errors import UserError
 if TYPE_CHECKING:
     from shards.corpora.labels import LabelSet
 
-TRUTH_FILE = "truth.jsonl"
 FORMAT = "emo-shards sample corpus"
 RELEASE_RULE = "majority of the annotators, unique"  # what `release_code` does
 

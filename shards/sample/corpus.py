@@ -15,26 +15,27 @@ import json
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shards import atomic
+from shards.corpora.base import TRUTH
 from shards.errors import UserError
+from shards.processes import die_with_parent
 from shards.sample import emotions, espeak, render
-from shards.sample.ceilings import FORMAT, TRUTH_FILE, read_header
+from shards.sample.ceilings import FORMAT, read_header
 from shards.sample.emotions import EMOTIONS, DrawnTurn
 from shards.sample.sentences import lines
 
 VERSION = 1  # of the recipe: raise it when the same seed gives another corpus
 SESSIONS = 5
-_OWN_ENTRIES = {"README.txt", TRUTH_FILE, *(f"Session{n}" for n in range(1, SESSIONS + 1))}
+_OWN_ENTRIES = {"README.txt", TRUTH, *(f"Session{n}" for n in range(1, SESSIONS + 1))}
 
 # A session's 30 dialogues: eight improvisations and seven scripts, each recorded with the markers
 # on the female and on the male speaker.
@@ -95,7 +96,7 @@ def write_corpus(
         raise SampleError(f"seed: {seed} is negative; give 0 or more")
     root = root.absolute()
     header = _header(seed, dialogues, prosody)
-    if read_header(root / TRUTH_FILE) == header:
+    if read_header(root / TRUTH) == header:
         return False
     _check_replaceable(root)
     espeak.version()  # a missing wheel is reported before anything is written
@@ -108,7 +109,7 @@ def write_corpus(
         try:
             records = _write_dialogues(draft, seed, dialogues, prosody, workers, progress)
             _write_text(
-                draft / TRUTH_FILE,
+                draft / TRUTH,
                 "".join(json.dumps(record) + "\n" for record in [header, *records]),
             )
             _write_text(draft / "README.txt", _README)
@@ -175,14 +176,7 @@ def _write_dialogues(
 def _start_worker() -> None:
     """In a worker process: leave Ctrl-C to the parent, and die with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    die_with_parent()
 
 
 def _write_dialogue(root: Path, seed: int, prosody: bool, index: int) -> list[dict[str, Any]]:
@@ -287,7 +281,7 @@ def _check_replaceable(root: Path) -> None:
     entries = {entry.name for entry in root.iterdir()}
     if not entries:
         return
-    if read_header(root / TRUTH_FILE) is None:
+    if read_header(root / TRUTH) is None:
         raise SampleError(f"{root} holds something that is no sample corpus; {remedy}")
     if foreign := sorted(entries - _OWN_ENTRIES):
         raise SampleError(

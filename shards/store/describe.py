@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from shards.build.merge import SNR_BIN
 from shards.errors import UserError
-from shards.store.index import Dataset, Manifest
+from shards.store.index import SNR_BIN, Dataset, Manifest
 from shards.store.read import ShardReader
-from shards.store.sidecar import MEMBERS, shard_name
+from shards.store.schema import CLEAN, MEMBERS
+from shards.store.sidecar import shard_name
 
 
 def describe_dataset(manifest: Manifest) -> str:
@@ -45,10 +45,10 @@ def describe_sample(dataset: Dataset, key: str) -> str:
         DamagedSample: it cannot be read as it was written.
     """
     table = dataset.table
-    found = pc.equal(table["key"], key)
-    if not pc.any(found).as_py():
-        found = pc.and_(pc.equal(table["utterance"], key), pc.equal(table["variant"], "clean"))
-    rows = np.flatnonzero(found.to_numpy())
+    wanted = pc.equal(table["key"], key)
+    if not pc.any(wanted).as_py():
+        wanted = pc.and_(pc.equal(table["utterance"], key), pc.equal(table["variant"], CLEAN))
+    rows = np.flatnonzero(wanted.to_numpy())
     if not len(rows):
         turn = key.split("__")[0]
         near = [name for name in table["key"].to_pylist() if turn in name][:3]

@@ -18,17 +18,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from shards.configfile import Config, digest
+from shards.configfile import Config, digest, parse
+from shards.corpora.base import TRUTH as TRUTH  # copied into the dataset under its own name
 from shards.errors import UserError
-from shards.extract.lowlevel import KIND as LLD
-from shards.extract.lowlevel import WIDTH
-from shards.extract.waveform import KIND as WAVEFORM
-from shards.store.schema import DTYPES, SCHEMA_VERSION
-from shards.store.sidecar import MEMBERS, shard_name
+from shards.extract.features import FEATURES, FeatureConfig
+from shards.store.schema import DTYPES, MEMBERS, SCHEMA_VERSION
+from shards.store.sidecar import shard_name
 
 MANIFEST, INDEX, BUILD = "manifest.json", "index.parquet", "build.json"
-REJECTED, FLAGGED, TRUTH = "rejected.jsonl", "flagged.jsonl", "truth.jsonl"
+REJECTED, FLAGGED = "rejected.jsonl", "flagged.jsonl"
 TOKENIZER, CONFIG = "tokenizer", "config.yaml"
+SNR_BIN = 5  # dB, of `Summary.snr`
 NPY_HEADER = 128  # bytes before the numbers in a .npy file of format 1.0 of a few dimensions
 
 _TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
@@ -93,7 +93,7 @@ class Manifest(Config):
 
     `build` is the digest of `settings` (everything that decides the bytes of the shards);
     `dataset_hash` names the content: equal hashes mean equal samples and labels.
-    `tokenizer` is None where no sample has tokens, else `vocabulary.tokenizer_facts` of the copy in
+    `tokenizer` is None where no sample has tokens, else `tokenizer.tokenizer_facts` of the copy in
     the dataset's folder, and `max_tokens`. `features` is the `FeatureConfig` and `sample_rate`.
     """
 
@@ -109,6 +109,17 @@ class Manifest(Config):
     summary: Summary
     shards: list[ShardEntry]
     index_sha256: str
+
+    @property
+    def feature_config(self) -> FeatureConfig:
+        """The settings of the features; the defaults for a dataset without any."""
+        chosen = {k: v for k, v in (self.features or {}).items() if k != "sample_rate"}
+        return parse(FeatureConfig, chosen, "the manifest's features")
+
+    @property
+    def sample_rate(self) -> int:
+        """Sampling rate (Hz) of the waves that features were made of; 0 without any."""
+        return int((self.features or {}).get("sample_rate", 0))
 
     def dump(self) -> bytes:
         """The file's content, with a digest over itself."""
@@ -132,18 +143,32 @@ class Dataset:
         return np.asarray(self.table[name].to_numpy(zero_copy_only=False))
 
     def frames(self, feature: str) -> np.ndarray:
-        """Frames of `feature` in each row, int64 [rows]; 0 where there is none.
+        """Length of `feature`'s first axis in each row, int64 [rows]; 0 where there is none.
 
-        Of the waveform: its samples.
+        Frames, or for the waveform samples.
         """
-        if feature not in (LLD, WAVEFORM):
-            return self.column("frames")
-        size = np.nan_to_num(self.column(f"{feature}.size").astype(np.float64)).astype(np.int64)
-        if feature == WAVEFORM:
-            rate = (self.manifest.features or {}).get("sample_rate", 0)
-            samples = np.nan_to_num(self.column("seconds").astype(np.float64)) * rate
-            return np.where(size > 0, np.rint(samples), 0).astype(np.int64)
-        return np.maximum(size - NPY_HEADER, 0) // (DTYPES[LLD].itemsize * WIDTH)
+        count = {
+            "frames": lambda name: self.column("frames"),
+            "own frames": self._own_frames,
+            "samples": self._samples,
+        }[FEATURES[feature].length]
+        return count(feature)
+
+    def _own_frames(self, feature: str) -> np.ndarray:
+        """Frames by the member's size: the index keeps no number for them."""
+        width = FEATURES[feature].width
+        assert width is not None
+        bins = width(self.manifest.feature_config.of(FEATURES[feature]))
+        return np.maximum(self._sizes(feature) - NPY_HEADER, 0) // (DTYPES[feature].itemsize * bins)
+
+    def _samples(self, feature: str) -> np.ndarray:
+        seconds = np.nan_to_num(self.column("seconds").astype(np.float64))
+        samples = np.rint(seconds * self.manifest.sample_rate)
+        return np.where(self._sizes(feature) > 0, samples, 0).astype(np.int64)
+
+    def _sizes(self, member: str) -> np.ndarray:
+        """Bytes of `member` in each row, int64 [rows]; 0 where there is none."""
+        return np.nan_to_num(self.column(f"{member}.size").astype(np.float64)).astype(np.int64)
 
     def columns(self, *names: str) -> dict[str, np.ndarray]:
         """Several columns by name, as `shards.views.view.make_view` takes them."""

@@ -7,12 +7,9 @@ opens its own).
 
 from __future__ import annotations
 
-import io
-import math
 import os
 import zlib
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards.errors import UserError
-from shards.extract import waveform
+from shards.store.codecs import CODECS
 from shards.store.index import INDEX, Dataset, open_dataset, remedy
-from shards.store.sidecar import MEMBERS, shard_name
+from shards.store.schema import MEMBERS
+from shards.store.sidecar import shard_name
 
 MAX_OPEN = 256  # tars open at once; the usual limit of a process is 1024 files
 # Members are fetched together when that reads at most this much in between: a second request costs
@@ -121,7 +119,7 @@ class ShardReader:
                 if zlib.crc32(body) != crc32:
                     what = "checksum (CRC32) differs" if len(body) == size else "bytes are missing"
                     raise self._damaged(row, shard, member, what)
-                result[name] = _array(name, body)
+                result[name], _ = CODECS[MEMBERS[name].codec].decode(body)
         except OSError as error:
             raise self._damaged(row, shard, first, f"cannot read: {error.strerror}") from None
         except ValueError as error:
@@ -177,37 +175,3 @@ class _Tar:
     def __del__(self) -> None:
         if hasattr(self, "handle"):
             os.close(self.handle)
-
-
-def _array(member: str, body: memoryview) -> np.ndarray:
-    if member == "json":
-        return np.frombuffer(body, np.uint8)
-    return waveform.decode(body)[0] if member == waveform.KIND else decode(body)
-
-
-def decode(data: memoryview) -> np.ndarray:
-    """The array in `.npy` bytes, without a copy (read-only). Raises ValueError for anything else.
-
-    Does what `numpy.load(..., allow_pickle=False)` does for format 1.0, but each distinct header is
-    parsed once: parsing would cost several times the rest of a read.
-    """
-    if len(data) < 10:
-        raise ValueError("not a .npy member of format 1.0")
-    start = 10 + data[8] + 256 * data[9]
-    dtype, shape, size = _parse_header(bytes(data[:start]))
-    if len(data) != start + size:
-        raise ValueError(f"{len(data)} bytes do not hold {shape} of {dtype}")
-    return np.ndarray(shape, dtype, data, start)
-
-
-@lru_cache(maxsize=8192)  # distinct shapes of speech number some thousands
-def _parse_header(header: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
-    """Dtype, shape and number of bytes of the array that a `.npy` header describes."""
-    if header[:8] != b"\x93NUMPY\x01\x00":
-        raise ValueError("not a .npy member of format 1.0")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header[8:]))
-    if dtype.hasobject:
-        raise ValueError("an array of Python objects: shards never hold pickles")
-    if fortran:
-        raise ValueError("an array in Fortran order: shards are written in C order")
-    return dtype, shape, dtype.itemsize * math.prod(shape)

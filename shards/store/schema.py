@@ -1,32 +1,39 @@
-"""What the preprocessing job writes: `Sample`, one index row each.
+"""What a dataset holds: samples, one index row each, and the members of a sample.
 
 A shard is a plain tar. A sample is the group of members that share a key; the key is
-`<utterance id, percent-encoded>__<variant>`. Members:
+`<utterance id, percent-encoded>__<variant>`. The members, in the order in which they lie in a tar
+(`MEMBERS` is the list in the program):
 
-======================  =====================================================================
-`<key>.json`            the metadata below, as JSON
-`<key>.logmel.npy`      float16 [frames, mels], dB (10·log10 of power, floor 1e-10)
-`<key>.mfcc.npy`        float16 [frames, coefficients]
-`<key>.lld.npy`         float16 [its own frames, 32], low-level descriptors; clean variant only
-`<key>.flac`            int16 [seconds · sampling rate], the waveform
-`<key>.tokens.npy`      int32 [tokens], ids of the manifest's tokenizer, special tokens included
-`<key>.text_vector.npy` float32 [width], what a trained text branch's last layer saw
-`<key>.text_scores.npy` float32 [classes], that branch's log-probabilities
-`<key>.audio_….npy`     the same two of a trained audio branch
-======================  =====================================================================
+==========================  =================================================================
+`<key>.audio_scores.npy`    float32 [classes], log-probabilities of a trained audio branch
+`<key>.audio_vector.npy`    float32 [width], what that branch's last layer saw
+`<key>.flac`                int16 [seconds · sampling rate], the waveform
+`<key>.json`                the metadata (`metadata` below), as JSON
+`<key>.lld.npy`             float16 [its own frames, 32], low-level descriptors; clean only
+`<key>.logmel.npy`          float16 [frames, mels], dB (10·log10 of power, floor 1e-10)
+`<key>.mfcc.npy`            float16 [frames, coefficients]
+`<key>.text_scores.npy`     float32 [classes], log-probabilities of a trained text branch
+`<key>.text_vector.npy`     float32 [width], what that branch's last layer saw
+`<key>.tokens.npy`          int32 [tokens], ids of the manifest's tokenizer, special ones too
+==========================  =================================================================
 
-The last four are in datasets that `emo features` makes of trained runs, which have nothing else.
+Only `json` is in every sample: a dataset has the features and the text that it was configured
+with, and a turn may lack one of them. Scores and vectors are in datasets that `emo features` makes
+of trained runs, which hold nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import numpy as np
 
+from shards.corpora.base import Modality
 from shards.corpora.utterance import Utterance
+from shards.extract.features import FEATURES
 
 SCHEMA_VERSION = 1
 
@@ -34,17 +41,45 @@ SCHEMA_VERSION = 1
 CLEAN = "clean"
 VARIANTS = (CLEAN, "noise", "pitch", "stretch", "shift")  # the paper's four, beside the clean one
 
-# Of the arrays as they are written; computing is done in float32.
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a sample.
+
+    `ending` follows the key and a dot in the member's name; `codec` is one of
+    `shards.store.codecs.CODECS`. `dtype` is that of the stored numbers, and `axes` says what each
+    axis of the array counts: "frames", "tokens" (both in the metadata), "own frames", "samples" or
+    "width". The JSON member, which is no array, has neither.
+    """
+
+    name: str
+    ending: str
+    codec: str
+    dtype: np.dtype | None
+    axes: tuple[str, ...]
+
+
+def _members() -> list[Member]:
+    members = [
+        Member("json", "json", "json", None, ()),
+        Member("tokens", "tokens.npy", "npy", np.dtype("<i4"), ("tokens",)),
+    ]
+    for one in FEATURES.values():
+        axes = (one.length,) if one.width is None else (one.length, "width")
+        members.append(Member(one.name, one.member, one.codec, one.dtype, axes))
+    for modality in get_args(Modality):
+        for name in (f"{modality}_vector", f"{modality}_scores"):
+            members.append(Member(name, f"{name}.npy", "npy", np.dtype("<f4"), ("width",)))
+    return members
+
+
+# By name, in the order in which they lie in a tar: WebDataset's writer sorts by the ending.
+MEMBERS: dict[str, Member] = {
+    one.name: one for one in sorted(_members(), key=lambda member: member.ending)
+}
+# Of the arrays as they are stored; computing is done in float32.
 DTYPES: dict[str, np.dtype] = {
-    "logmel": np.dtype("<f2"),
-    "mfcc": np.dtype("<f2"),
-    "lld": np.dtype("<f2"),
-    "waveform": np.dtype("<i2"),
-    "tokens": np.dtype("<i4"),
-    "text_vector": np.dtype("<f4"),
-    "text_scores": np.dtype("<f4"),
-    "audio_vector": np.dtype("<f4"),
-    "audio_scores": np.dtype("<f4"),
+    one.name: one.dtype for one in MEMBERS.values() if one.dtype is not None
 }
 
 
@@ -52,8 +87,8 @@ DTYPES: dict[str, np.dtype] = {
 class Sample:
     """One utterance in one variant, ready to be written.
 
-    `meta` is the sample's JSON (see `metadata`); `arrays` maps a member name without the key
-    ("logmel", "mfcc", "tokens") to its array. `rate` is the sampling rate of its waveform (Hz).
+    `meta` is the sample's JSON (see `metadata`); `arrays` maps the name of a member ("logmel",
+    "mfcc", "tokens") to its array. `rate` is the sampling rate of its waveform (Hz).
     """
 
     key: str
@@ -70,18 +105,25 @@ def sample_key(utterance: str, variant: str) -> str:
 def metadata(
     utterance: Utterance,
     variant: str,
+    arrays: Mapping[str, np.ndarray],
     text: str | None,
     seconds: float | None,
     snr: float | None,
-    frames: int,
-    tokens: int,
 ) -> dict[str, Any]:
     """A sample's JSON member; the index has one column for each of its keys.
 
-    `text` is the cleaned transcript; `seconds` the length of this variant's waveform; `snr` the
-    blind estimate for the recording (dB); `frames` (of logmel and mfcc) and `tokens` the lengths of
-    its arrays (0 where it has none).
+    Args:
+        arrays: the sample's arrays by the name of their member, for `frames` and `tokens`: their
+            lengths, 0 where there is none.
+        text: the cleaned transcript.
+        seconds: the length of this variant's waveform.
+        snr: the blind estimate for the recording (dB).
     """
+    counts = {"frames": 0, "tokens": 0}
+    for name, array in arrays.items():
+        axis, *_ = MEMBERS[name].axes
+        if axis in counts:
+            counts[axis] = len(array)
     return {
         "utterance": utterance.id,
         "variant": variant,
@@ -97,6 +139,5 @@ def metadata(
         "text": text,
         "seconds": seconds,
         "snr": snr,
-        "frames": frames,
-        "tokens": tokens,
+        **counts,
     }

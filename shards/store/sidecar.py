@@ -17,12 +17,6 @@ from shards.configfile import digest
 from shards.errors import UserError
 from shards.store.schema import SCHEMA_VERSION
 
-# Members by their name without the key, in the order in which they lie in a tar (sorted).
-MEMBERS = {"audio_scores": "audio_scores.npy", "audio_vector": "audio_vector.npy",
-           "waveform": "flac", "json": "json", "lld": "lld.npy", "logmel": "logmel.npy",
-           "mfcc": "mfcc.npy", "text_scores": "text_scores.npy", "text_vector": "text_vector.npy",
-           "tokens": "tokens.npy"}  # fmt: skip
-
 
 class BadSidecar(UserError):
     """A sidecar is missing, damaged, or belongs to another shard or build."""

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +19,12 @@ from typing import Any
 import numpy as np
 
 from shards import atomic
-from shards.build.vocabulary import tokenizer_facts
 from shards.corpora.utterance import CODES, NO_MAJORITY
 from shards.errors import UserError
-from shards.extract import waveform
-from shards.extract.lowlevel import KIND as LLD
-from shards.extract.lowlevel import WIDTH
-from shards.extract.waveform import KIND as WAVEFORM
+from shards.extract.features import FEATURES
 from shards.progress import progress
 from shards.store import sidecar
+from shards.store.codecs import CODECS
 from shards.store.index import (
     FLAGGED,
     REJECTED,
@@ -39,9 +36,9 @@ from shards.store.index import (
     remedy,
     shard_path,
 )
-from shards.store.read import decode
-from shards.store.schema import DTYPES, VARIANTS
-from shards.store.sidecar import MEMBERS, BadSidecar, shard_name
+from shards.store.schema import MEMBERS, VARIANTS, Member
+from shards.store.sidecar import BadSidecar, shard_name
+from shards.store.tokenizer import tokenizer_facts
 
 
 class DamagedDataset(UserError):
@@ -138,11 +135,11 @@ def _quick_shard(folder: Path, number: int, entry: ShardEntry, build: str) -> It
     except OSError as error:
         yield Fault(entry.name, error.strerror or str(error))
     try:
-        found = sidecar.load(folder, number)
+        one = sidecar.load(folder, number)
     except BadSidecar as error:
         yield Fault(sidecar.sidecar_path(folder, number).name, str(error))
         return
-    ours = (found.build, found.size, found.sha256, len(found.entries), found.utterances)
+    ours = (one.build, one.size, one.sha256, len(one.entries), one.utterances)
     if ours != (build, entry.bytes, entry.sha256, entry.samples, entry.utterances):
         name = sidecar.sidecar_path(folder, number).name
         yield Fault(name, "it does not describe the shard that the manifest was published with")
@@ -157,12 +154,11 @@ def _deep(dataset: Dataset, workers: int) -> list[Fault]:
         (number, entry, dataset.table.slice(int(start), entry.samples).to_pylist())
         for number, (entry, start) in enumerate(zip(shards, begin, strict=True))
     ]
-    widths = _widths(dataset.manifest)
-    check = partial(_deep_shard, dataset.folder, widths)
+    check = partial(_deep_shard, dataset.folder, _expected(dataset.manifest))
     faults: list[Fault] = []
     with progress("verify", len(units), "shards") as advance:
-        for found in _each(check, units, workers):
-            faults += found
+        for of_shard in _each(check, units, workers):
+            faults += of_shard
             advance(1)
     return faults
 
@@ -177,16 +173,37 @@ def _each(check: Any, units: Sequence[Any], workers: int) -> Iterator[list[Fault
         yield from pool.map(check, units)
 
 
-def _widths(manifest: Manifest) -> dict[str, int]:
-    """The last axis of each kind of array; of the waveform, the samples a second."""
-    chosen = manifest.features or {}
-    widths = {"logmel": chosen.get("mels", 0), "mfcc": chosen.get("coefficients", 0)}
-    widths[WAVEFORM] = chosen.get("sample_rate", 0)
-    return widths | manifest.settings.get("vectors", {}).get("widths", {})
+@dataclass(frozen=True)
+class Expected:
+    """What the manifest says of arrays: `widths` of members, `rate` of waveforms (Hz)."""
+
+    widths: dict[str, int]
+    rate: int
+
+    def shape(self, member: Member, array: np.ndarray, row: Mapping[str, Any]) -> tuple[int, ...]:
+        """The shape that `array`, the `member` of index row `row`, should have."""
+        return tuple(_AXES[axis](self, member.name, array, row) for axis in member.axes)
+
+
+# The size of an axis (see `Member.axes`) from the manifest, the member, the array and its row.
+_AXES: dict[str, Callable[[Expected, str, np.ndarray, Mapping[str, Any]], int]] = {
+    "frames": lambda manifest, name, array, row: row["frames"],
+    "tokens": lambda manifest, name, array, row: row["tokens"],
+    "samples": lambda manifest, name, array, row: round(row["seconds"] * manifest.rate),
+    "own frames": lambda manifest, name, array, row: len(array),  # known by nothing else
+    "width": lambda manifest, name, array, row: manifest.widths[name],
+}
+
+
+def _expected(manifest: Manifest) -> Expected:
+    config = manifest.feature_config
+    widths = {one.name: one.width(config.of(one)) for one in FEATURES.values() if one.width}
+    widths |= manifest.settings.get("vectors", {}).get("widths", {})
+    return Expected(widths, manifest.sample_rate)
 
 
 def _deep_shard(
-    folder: Path, widths: dict[str, int], unit: tuple[int, ShardEntry, list[dict[str, Any]]]
+    folder: Path, expected: Expected, unit: tuple[int, ShardEntry, list[dict[str, Any]]]
 ) -> list[Fault]:
     number, entry, rows = unit
     name = shard_name(number)
@@ -199,51 +216,51 @@ def _deep_shard(
         faults.append(Fault(name, "its SHA-256 is not the manifest's"))
     faults += _headers(name, data, rows)
     for row in rows:
-        faults += _members(name, memoryview(data), row, widths)
+        faults += _members(name, memoryview(data), row, expected)
     return faults
 
 
 def _headers(name: str, data: bytes, rows: list[dict[str, Any]]) -> Iterator[Fault]:
     """Compare the tar's own list of members with the index."""
-    found: dict[str, tuple[int, int]] = {}
+    in_tar: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-            for member in tar:
-                if member.name in found:
-                    yield Fault(f"{name}: {member.name}", "there are two of this name")
-                found[member.name] = (member.offset_data, member.size)
+            for file in tar:
+                if file.name in in_tar:
+                    yield Fault(f"{name}: {file.name}", "there are two of this name")
+                in_tar[file.name] = (file.offset_data, file.size)
     except (tarfile.TarError, ValueError) as error:
         yield Fault(name, f"its tar headers are damaged ({error})")
     for row in rows:
-        for kind, ending in MEMBERS.items():
+        for kind, member in MEMBERS.items():
             if row[f"{kind}.size"] is None:
                 continue
-            place = found.pop(f"{row['key']}.{ending}", None)
+            place = in_tar.pop(f"{row['key']}.{member.ending}", None)
             if place != (row[f"{kind}.offset"], row[f"{kind}.size"]):
                 where = f"{name}: {row['key']}, {kind}"
                 yield Fault(where, "the tar header and the index do not agree")
-    for extra in found:
+    for extra in in_tar:
         yield Fault(f"{name}: {extra}", "the index knows no such member")
 
 
 def _members(
-    name: str, data: memoryview, row: dict[str, Any], widths: dict[str, int]
+    name: str, data: memoryview, row: dict[str, Any], expected: Expected
 ) -> Iterator[Fault]:
     """Check the content of one sample's members against the index and the schema."""
-    for member in MEMBERS:
-        offset, size = row[f"{member}.offset"], row[f"{member}.size"]
+    for kind, member in MEMBERS.items():
+        offset, size = row[f"{kind}.offset"], row[f"{kind}.size"]
         if size is None:
             continue
-        where = f"{name}: {row['key']}, {member} at byte {offset}"
+        where = f"{name}: {row['key']}, {kind} at byte {offset}"
         body = data[offset : offset + size]
-        if zlib.crc32(body) != row[f"{member}.crc32"]:
+        if zlib.crc32(body) != row[f"{kind}.crc32"]:
             yield Fault(where, "checksum (CRC32) differs")
-        elif member == "json":
+        elif member.dtype is None:
             meta = json.loads(bytes(body))
             if any(row[key] != value for key, value in meta.items()):
                 yield Fault(where, "its metadata is not the index row's")
         else:
-            yield from _array(where, member, body, row, widths)
+            yield from _array(where, member, body, row, expected)
     if row["label"] not in (*CODES, NO_MAJORITY):
         yield Fault(f"{name}: {row['key']}", f"unknown label {row['label']!r}")
     if row["variant"] not in VARIANTS:
@@ -251,30 +268,18 @@ def _members(
 
 
 def _array(
-    where: str, member: str, body: memoryview, row: dict[str, Any], widths: dict[str, int]
+    where: str, member: Member, body: memoryview, row: dict[str, Any], expected: Expected
 ) -> Iterator[Fault]:
     try:
-        if member == WAVEFORM:
-            array, rate = waveform.decode(body)
-            if rate != widths[WAVEFORM]:
-                yield Fault(where, f"{rate} samples a second, not {widths[WAVEFORM]}")
-        else:
-            array = decode(body)
+        array, rate = CODECS[member.codec].decode(body)
     except ValueError as error:
         yield Fault(where, str(error))
         return
-    if member == "tokens":
-        shape: tuple[int, ...] = (row["tokens"],)
-    elif member.endswith(("_vector", "_scores")):
-        shape = (widths[member],)
-    elif member == WAVEFORM:
-        shape = (round(row["seconds"] * widths[WAVEFORM]),)
-    elif member == LLD:
-        shape = (len(array), WIDTH)
-    else:
-        shape = (row["frames"], widths[member])
-    if array.dtype != DTYPES[member]:
-        yield Fault(where, f"dtype {array.dtype}, not {DTYPES[member]}")
+    if rate is not None and rate != expected.rate:
+        yield Fault(where, f"{rate} samples a second, not {expected.rate}")
+    if array.dtype != member.dtype:
+        yield Fault(where, f"dtype {array.dtype}, not {member.dtype}")
+    shape = expected.shape(member, array, row)
     if array.shape != shape or 0 in shape:
         yield Fault(where, f"shape {array.shape}, not {shape}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():

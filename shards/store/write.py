@@ -21,9 +21,9 @@ import numpy as np
 
 from shards import atomic
 from shards.errors import UserError
-from shards.extract import waveform
-from shards.store.schema import DTYPES, Sample
-from shards.store.sidecar import MEMBERS, Entry, Flag, Place, Rejection, Sidecar, save, shard_name
+from shards.store.codecs import CODECS
+from shards.store.schema import DTYPES, MEMBERS, Sample
+from shards.store.sidecar import Entry, Flag, Place, Rejection, Sidecar, save, shard_name
 
 OWNER = "emo"  # a fixed name in every tar header: who ran the build is no part of the data
 
@@ -53,13 +53,8 @@ def encode(sample: Sample) -> dict[str, bytes]:
             )
         if cast.dtype.kind == "i" and not np.array_equal(cast, array):
             raise ValueError(f"{sample.key}: {name} holds values that {cast.dtype} cannot")
-        if name == waveform.KIND:
-            assert sample.rate is not None
-            members[MEMBERS[name]] = waveform.encode(cast, sample.rate)
-            continue
-        buffer = io.BytesIO()
-        np.lib.format.write_array(buffer, cast, version=(1, 0), allow_pickle=False)
-        members[MEMBERS[name]] = buffer.getvalue()
+        member = MEMBERS[name]
+        members[member.ending] = CODECS[member.codec].encode(cast, sample.rate)
     return members
 
 
@@ -138,22 +133,22 @@ def _check(
         for sample, members in samples
         for name in sorted(members)
     ]
-    names = {ending: name for name, ending in MEMBERS.items()}
-    found = []
+    names = {member.ending: member.name for member in MEMBERS.values()}
+    written = []
     places: dict[str, dict[str, Place]] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
             for member in tar:
                 body = data[member.offset_data : member.offset_data + member.size]
                 place = Place(member.offset_data, member.size, zlib.crc32(body))
-                found.append((member.name, place.size, place.crc32))
+                written.append((member.name, place.size, place.crc32))
                 key, _, ending = member.name.partition(".")
                 places.setdefault(key, {})[names[ending]] = place
     except (tarfile.TarError, KeyError) as error:
         raise WriteCheckFailed(f"{draft} cannot be read back: {error}") from None
-    if found != expected:
+    if written != expected:
         raise WriteCheckFailed(
-            f"{draft} reads back other than it was written ({len(found)} members against "
+            f"{draft} reads back other than it was written ({len(written)} members against "
             f"{len(expected)}): the disk or its driver is at fault; nothing was committed"
         )
     return places

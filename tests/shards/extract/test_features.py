@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from shards.extract.features import Extractor, FeatureConfig, FeatureError
+from shards.extract.features import Extractor, FeatureConfig
+from shards.extract.spectrum import FeatureError
 
 
 def error(ours, theirs):

@@ -127,8 +127,10 @@ def test_deep_sees_nan(dataset: Path) -> None:
     import numpy as np
 
     from shards.store import verify
+    from shards.store.schema import MEMBERS
 
-    entry = open_dataset(dataset).table.slice(0, 1).to_pylist()[0]
+    opened = open_dataset(dataset)
+    entry = opened.table.slice(0, 1).to_pylist()[0]
     array = np.zeros((entry["frames"], 16), np.float16)
     array[1, 2] = np.nan
     import io
@@ -136,7 +138,9 @@ def test_deep_sees_nan(dataset: Path) -> None:
     stream = io.BytesIO()
     np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
     body = memoryview(stream.getvalue())
-    (fault,) = verify._array("x", "logmel", body, entry, {"logmel": 16})
+    expected = verify._expected(opened.manifest)
+    assert expected.widths["logmel"] == 16
+    (fault,) = verify._array("x", MEMBERS["logmel"], body, entry, expected)
     assert "NaN" in fault.what
 
 

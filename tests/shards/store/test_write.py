@@ -8,7 +8,7 @@ import pytest
 
 from shards.corpora.utterance import Utterance
 from shards.store import sidecar
-from shards.store.read import decode
+from shards.store.codecs import decode_npy
 from shards.store.schema import Sample, metadata, sample_key
 from shards.store.sidecar import Flag, Rejection
 from shards.store.write import encode, write_shard
@@ -21,7 +21,7 @@ def sample(number: int, variant: str = "clean", frames: int = 5) -> Sample:
         "logmel": rng.normal(-40, 20, (frames, 16)).astype(np.float32),
         "tokens": np.arange(number + 1),
     }
-    meta = metadata(turn, variant, "hé", 1.0, 20.0, frames, number + 1)
+    meta = metadata(turn, variant, arrays, "hé", 1.0, 20.0)
     return Sample(sample_key(turn.id, variant), meta, arrays)
 
 
@@ -30,7 +30,7 @@ def test_encodes_by_the_schema() -> None:
     assert list(members) == ["json", "logmel.npy", "tokens.npy"]
     assert json.loads(members["json"])["text"] == "hé"
     for name, dtype in (("logmel.npy", np.float16), ("tokens.npy", np.int32)):
-        array = decode(memoryview(members[name]))
+        array = decode_npy(memoryview(members[name]))
         assert array.dtype == dtype
         name_without = name.removesuffix(".npy")
         np.testing.assert_array_equal(array, sample(3).arrays[name_without].astype(dtype))
@@ -83,7 +83,7 @@ def test_sidecar_tells_where_everything_lies(tmp_path: Path) -> None:
     assert (found.rejected, found.flagged) == ((rejection,), (flag,))
     assert [entry.key for entry in found.entries] == [sample(0).key, sample(2).key]
     place = found.entries[1].members["logmel"]
-    array = decode(memoryview(data)[place.offset : place.offset + place.size])
+    array = decode_npy(memoryview(data)[place.offset : place.offset + place.size])
     np.testing.assert_array_equal(array, sample(2).arrays["logmel"].astype(np.float16))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "shard-00000.json",
@@ -94,8 +94,10 @@ def test_sidecar_tells_where_everything_lies(tmp_path: Path) -> None:
 def test_long_and_odd_names_survive(tmp_path: Path) -> None:
     turn = Utterance("ü/" + "x" * 300, None, None, "ang", (), "s", "1", "d", 0)
     key = sample_key(turn.id, "clean")
-    meta = metadata(turn, "clean", None, None, None, 0, 2)
-    write_shard(tmp_path, 0, "b", 1, [Sample(key, meta, {"tokens": np.arange(2)})])
+    arrays = {"tokens": np.arange(2)}
+    meta = metadata(turn, "clean", arrays, None, None, None)
+    assert (meta["frames"], meta["tokens"]) == (0, 2)
+    write_shard(tmp_path, 0, "b", 1, [Sample(key, meta, arrays)])
     assert sidecar.load(tmp_path, 0).entries[0].meta["utterance"] == turn.id
 
 

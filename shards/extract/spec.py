@@ -1,0 +1,65 @@
+"""`Feature`: all that the program needs to know of one kind of audio feature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from shards.configfile import Config
+
+# (wave float32 [samples], the features made of it so far) -> the feature
+Extract = Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
+
+
+def _no_check(settings: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One kind of audio feature. It counts once it is in `shards.extract.features.FEATURES`.
+
+    Everything else follows from that list: the names that `features.kinds` and `data.audio` take,
+    the members of a sample, the columns of the index, and what `emo-shards verify` checks.
+
+    The functions below are given the feature's settings: those of its own `section` of `features:`
+    where it has one, else the `SpectrumConfig` that log-mel spectrum and MFCC share.
+
+    Attributes:
+        name: in `features.kinds`, as a member of a sample, and in `data.audio`.
+        dtype: of the numbers as they are stored; computing is done in float32.
+        prepare: (settings, sampling rate in Hz) -> the function that makes the feature of a wave.
+            What is costly happens here, once a process.
+        length: what the first axis counts: "frames", the number that the index keeps for all
+            features of one hop; "own frames", those of this feature alone; "samples" of the wave.
+        width: settings -> size of the second axis; None for a feature of one axis.
+        needs: kinds that are made before this one, whether or not they are written.
+        clean_only: True where the augmented variants go without it.
+        codec: how the array becomes bytes (`shards.store.codecs`).
+        ending: of the member's name in the tar; by default "<name>.<codec>".
+        section: key of its own settings in `features:`, and `settings` their class.
+        shared: whether the digest of a dataset of this kind alone covers the `SpectrumConfig`.
+        check: raises ValueError for settings that this kind cannot be made with.
+    """
+
+    name: str
+    dtype: np.dtype
+    prepare: Callable[[Any, int], Extract]
+    length: Literal["frames", "own frames", "samples"]
+    width: Callable[[Any], int] | None = None
+    needs: tuple[str, ...] = ()
+    clean_only: bool = False
+    codec: Literal["npy", "flac"] = "npy"
+    ending: str = ""
+    section: str | None = None
+    settings: type[Config] | None = None
+    shared: bool = True
+    check: Callable[[Any], None] = _no_check
+
+    @property
+    def member(self) -> str:
+        """The end of the member's name in a tar, after the sample's key and a dot."""
+        return self.ending or f"{self.name}.{self.codec}"

@@ -1,0 +1,125 @@
+"""Short-time spectra, and the log-mel spectrum and cepstrum that are made of them.
+
+The definitions are librosa's, without `top_db`: periodic Hann window, frames centred on multiples
+of the hop with zeros beyond the ends, power spectrum, Slaney's mel filters of unit area,
+10 log10(max(S, 1e-10)); the MFCC is the orthonormal DCT-II of those decibels.
+
+scipy's FFT, a sparse product and elementwise numpy do all the work. None of them changes its order
+of summation with the number of threads, so every worker makes the same bytes.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from shards.configfile import Config
+from shards.errors import UserError
+
+FLOOR = 1e-10  # power below which everything is -100 dB
+
+
+class FeatureError(UserError):
+    """Feature settings that do not fit the sampling rate."""
+
+
+class SpectrumConfig(Config):
+    """The analysis behind log-mel spectrum and MFCC."""
+
+    n_fft: int = Field(default=1024, ge=64, le=16384)  # samples a frame (Hann window)
+    hop: int = Field(default=256, ge=16)  # samples between frames
+    mels: int = Field(default=128, ge=8, le=512)
+    coefficients: int = Field(default=40, ge=1)  # of the MFCC
+    fmin: float = Field(default=0.0, ge=0)  # Hz
+    fmax: float | None = Field(default=None, gt=0)  # Hz; none: half the sampling rate
+
+    @model_validator(mode="after")
+    def _sensible(self) -> SpectrumConfig:
+        if self.n_fft % 2:
+            raise ValueError("n_fft: must be even")
+        if self.hop > self.n_fft:
+            raise ValueError("hop: must not exceed n_fft, or samples between frames are lost")
+        if self.fmax is not None and self.fmax <= self.fmin:
+            raise ValueError("fmax: must lie above fmin")
+        return self
+
+
+class LogMel:
+    """Waveform, float32 [samples] -> log-mel spectrum, float32 [1 + samples // hop, mels] in dB."""
+
+    def __init__(self, config: SpectrumConfig, sample_rate: int) -> None:
+        """Prepare window and filters for waves at `sample_rate` (Hz).
+
+        Raises:
+            FeatureError: `fmax` lies above half the rate, or the mels are too many for `n_fft`.
+        """
+        from scipy.sparse import csr_array
+
+        self._hop = config.hop
+        self._window = hann(config.n_fft)
+        self._filters = csr_array(_mel_filters(config, sample_rate))
+
+    def __call__(self, wave: np.ndarray) -> np.ndarray:
+        """The log-mel spectrum of `wave`."""
+        parts = spectrum(wave, self._window, self._hop).view(np.float32)
+        np.square(parts, out=parts)  # real and imaginary parts alternate
+        power = parts[:, 0::2] + parts[:, 1::2]
+        mel = (self._filters @ power.T).T
+        np.maximum(mel, np.float32(FLOOR), out=mel)
+        np.log10(mel, out=mel)
+        mel *= np.float32(10)
+        return np.ascontiguousarray(mel)
+
+
+def cepstrum(logmel: np.ndarray, coefficients: int) -> np.ndarray:
+    """The first `coefficients` MFCC of a log-mel spectrum: float32 [frames, coefficients]."""
+    from scipy.fft import dct
+
+    full = dct(logmel, type=2, norm="ortho", axis=1)
+    return np.ascontiguousarray(full[:, :coefficients])
+
+
+def hann(size: int) -> np.ndarray:
+    """The periodic Hann window, float32 [size]."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
+
+
+def spectrum(wave: np.ndarray, window: np.ndarray, hop: int) -> np.ndarray:
+    """Short-time spectrum: complex64 [1 + samples // hop, len(window) // 2 + 1].
+
+    Frame t is centred on sample t * hop of `wave` (float32 [samples]); zeros lie beyond its ends.
+    """
+    from scipy.fft import rfft
+
+    padded = np.pad(wave, len(window) // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[::hop]
+    return rfft(frames * window, axis=1, overwrite_x=True)
+
+
+def _mel_filters(config: SpectrumConfig, sample_rate: int) -> np.ndarray:
+    """Slaney's mel filters, float32 [mels, bins]."""
+    import librosa
+
+    if config.fmax is not None and config.fmax > sample_rate / 2:
+        raise FeatureError(
+            f"features.fmax = {config.fmax} Hz lies above half the sampling rate "
+            f"({sample_rate} Hz): lower it, or leave it out"
+        )
+    with warnings.catch_warnings():  # librosa warns of empty filters; they are an error below
+        warnings.simplefilter("ignore")
+        filters = librosa.filters.mel(
+            sr=sample_rate,
+            n_fft=config.n_fft,
+            n_mels=config.mels,
+            fmin=config.fmin,
+            fmax=config.fmax,
+        )
+    empty = int((~filters.any(axis=1)).sum())
+    if empty:
+        raise FeatureError(
+            f"features.mels = {config.mels}: {empty} filters catch no frequency of a frame of "
+            f"{config.n_fft} samples at {sample_rate} Hz; take fewer mels or a larger n_fft"
+        )
+    return filters

@@ -1,0 +1,34 @@
+"""The life of child processes: none outlives the process that started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def die_with_parent() -> None:
+    """From now on this process ends when the process that started it ends; call it once, early.
+
+    A child of `multiprocessing` watches its parent from a thread. The kernel could not do that
+    for it: under "forkserver" its parent is the server, which may outlive the process that asked.
+    For every other process the kernel (Linux only) sends SIGKILL when the parent dies.
+    """
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+    elif sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    # Not sys.exit: that would end this thread alone, and the main thread may hang in a read.
+    os._exit(1)
