@@ -10,7 +10,6 @@ PARAMETERS, LINES, MODULES = 6, 350, 9
 # What is over a limit, still. The lists may only get shorter.
 WIDE = {
     "emo/data/dialogues.py __init__", "emo/data/plan.py __init__", "emo/data/samples.py __init__",
-    "shards/store/schema.py metadata",
 }  # fmt: skip
 LONG = {
     "tests/emo/models/test_speech.py", "tests/shards/build/test_job.py",

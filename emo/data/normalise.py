@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from shards.errors import UserError
-from shards.extract.waveform import FULL_SCALE, WAVEFORM
+from shards.extract.features.waveform import FULL_SCALE, WAVEFORM
 from shards.store import index
 from shards.store.read import DamagedSample, ShardReader
 

@@ -13,9 +13,10 @@ from emo.data.config import DataConfig
 from emo.data.normalise import Statistics, longest, model_input
 from emo.data.source import Batch, Lengths, Supervision
 from emo.modalities import MODALITIES
+from shards.extract.features import FEATURES
 from shards.store.index import Dataset
 from shards.store.read import DamagedSample, ShardReader
-from shards.store.schema import DTYPES
+from shards.store.schema import CLEAN, DTYPES
 from shards.views.view import View
 
 
@@ -149,7 +150,8 @@ def training_rows(dataset: Dataset, view: View, config: DataConfig, audio: bool)
     descriptors are made of clean rows alone.
     """
     variants = dataset.column("variant")[view.train]
-    wanted = ("clean", *config.variants) if audio and config.audio != "lld" else ("clean",)
+    varied = audio and not FEATURES[config.audio].clean_only
+    wanted = (CLEAN, *config.variants) if varied else (CLEAN,)
     rows = view.train[np.isin(variants, wanted)]
     if config.left_out is not None:
         names = dataset.column("dialogue").astype(str)

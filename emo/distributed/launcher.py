@@ -5,16 +5,15 @@ Imports nothing heavy: signals that come while torch is still being imported are
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from shards import processes
+
 _EXIT_FILE = "EMO_EXIT_FILE"  # set by launch/train.sh: where the first process to fail says so
-_PR_SET_PDEATHSIG = 1
 _stop = False
 _watched: set[signal.Signals] = set()
 
@@ -35,9 +34,9 @@ def main() -> bool:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel (Linux) to kill this process when its launcher dies: no rank is orphaned."""
-    if sys.platform == "linux" and (launched() or _EXIT_FILE in os.environ):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """End this process when its launcher dies, if it has one: no rank is orphaned."""
+    if launched() or _EXIT_FILE in os.environ:
+        processes.die_with_parent()
 
 
 def watch(names: Iterable[str]) -> None:

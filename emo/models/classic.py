@@ -1,6 +1,6 @@
 """Classic audio systems over low-level descriptors: a BiLSTM with a NULL state, and DNN-ELM.
 
-Both see 25 frames of 32 descriptors at a time (`shards.extract.lowlevel`), and neither ends in a
+Both see 25 frames of 32 descriptors at a time (`shards.extract.features`), and neither ends in a
 linear layer: the utterance's scores come from an extreme learning machine over statistics of what
 the network said of its frames or segments. So they are trained in two ways at once. The network
 learns by gradients, from scores that are log-likelihoods of the utterance's label and that no
@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from emo.models.branch import Evidence, ModelError
 from emo.models.config import BiLstmNullConfig, DnnElmConfig, ElmConfig
 from emo.models.losses import at_least_float32
-from shards.extract.lowlevel import ENERGY, WIDTH
+from shards.extract.features.lowlevel import ENERGY, WIDTH
 
 STATISTICS = 4  # numbers a class: maximum, minimum, mean, fraction above a threshold
 LEAST = 1e-3  # what an ELM's output counts for at least, as a probability

@@ -22,8 +22,8 @@ from emo.models.model import EmotionModel
 from emo.models.pretrained import read_preprocessing
 from emo.runs import checkpoint, files
 from emo.runs.folder import RunError
+from shards.extract.features.waveform import WAVEFORM
 from shards.extract.text import Tokens
-from shards.extract.waveform import WAVEFORM
 from shards.store.index import TOKENIZER, Dataset, open_dataset
 from shards.views.view import COLUMNS, View, make_view
 

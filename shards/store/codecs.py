@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from shards.extract import waveform
+from shards.extract.features import waveform
 
 
 @dataclass(frozen=True, slots=True)

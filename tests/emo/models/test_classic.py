@@ -19,7 +19,7 @@ from emo.models.config import (
 from emo.models.losses import emotion_loss
 from emo.models.model import EmotionModel, rebuild
 from shards.configfile import ConfigError, parse
-from shards.extract.lowlevel import ENERGY, WIDTH
+from shards.extract.features.lowlevel import ENERGY, WIDTH
 
 KINDS = [("bilstm_null", {"hidden": 12}), ("dnn_elm", {"hidden": 24, "loudest": 0.3})]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from shards.extract.spec import Extract, Feature
+from shards.extract.features.spec import Extract, Feature
 from shards.extract.spectrum import LogMel, SpectrumConfig, cepstrum
 
 

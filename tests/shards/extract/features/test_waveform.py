@@ -12,8 +12,8 @@ import soundfile
 from shards.build.job import build
 from shards.config import ShardConfig
 from shards.configfile import ConfigError, parse
-from shards.extract import audio, waveform
-from shards.extract.features import Extractor, FeatureConfig
+from shards.extract import audio
+from shards.extract.features import Extractor, FeatureConfig, waveform
 from shards.store.index import open_dataset
 from shards.store.read import DamagedSample, ShardReader
 from shards.store.verify import find_faults

@@ -9,7 +9,7 @@ from shards.build.job import build
 from shards.config import ShardConfig
 from shards.configfile import ConfigError, parse
 from shards.extract.features import Extractor, FeatureConfig
-from shards.extract.lowlevel import (
+from shards.extract.features.lowlevel import (
     ENERGY,
     F0,
     MFCC,

@@ -17,11 +17,11 @@ from pydantic import (
 )
 
 from shards.configfile import Config
-from shards.extract.lowlevel import LLD
-from shards.extract.mel import LOGMEL, MFCC
-from shards.extract.spec import Feature
+from shards.extract.features.lowlevel import LLD
+from shards.extract.features.mel import LOGMEL, MFCC
+from shards.extract.features.spec import Feature
+from shards.extract.features.waveform import WAVEFORM
 from shards.extract.spectrum import SpectrumConfig
-from shards.extract.waveform import WAVEFORM
 
 # Every kind of audio feature, those first that others need. To add one, write its file and name
 # its `Feature` here.

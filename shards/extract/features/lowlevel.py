@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from shards.configfile import Config
-from shards.extract.spec import Extract, Feature
+from shards.extract.features.spec import Extract, Feature
 from shards.extract.spectrum import LogMel, SpectrumConfig, cepstrum
 
 WIDTH = 32

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from shards.extract.spec import Extract, Feature
+from shards.extract.features.spec import Extract, Feature
 
 FULL_SCALE = 32768  # of 16 bits
 
