@@ -12,14 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from emo.data.plan import (
-    DataState,
-    Plan,
-    Share,
-    check_slices,
-    evaluation_plan,
-    rank_slices,
-)
+from emo.data.plan import DataState, Plan, Share, check_slices, evaluation_plan, rank_slices
 from emo.data.source import Batch, SampleSource
 
 
