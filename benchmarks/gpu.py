@@ -93,7 +93,7 @@ def measure(config: ExperimentConfig, length: int, steps: int, warm: int) -> tup
     clip = config.optim.clip or 0.0
     runtime = Runtime.start(config.runtime, accumulation=1, micro_batch=batch, clip=clip)
     torch.manual_seed(1)
-    made = EmotionModel(config.model, classes=CLASSES, features=0, vocabulary=VOCABULARY)
+    made = EmotionModel(config.model, classes=CLASSES, sizes={"text": VOCABULARY})
     model, optimizer = runtime.prepare(made, build_optimizer(made, config.optim))
     model.train()
     device = runtime.device

@@ -9,11 +9,10 @@ from pydantic import Field, model_validator
 
 from emo.data.config import DataConfig
 from emo.distributed.config import RuntimeConfig
-from emo.models.config import ModelConfig, SpeechEncoderConfig
+from emo.modalities import ModalityName
+from emo.models.config import ModelConfig
 from emo.training.config import OptimConfig, TrainConfig
 from shards.configfile import Config
-
-Branch = Literal["text", "audio"]
 
 
 class ExperimentConfig(Config):
@@ -27,12 +26,12 @@ class ExperimentConfig(Config):
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
-    init: dict[Branch, Path] = Field(default_factory=dict)
+    init: dict[ModalityName, Path] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _branches_exist(self) -> ExperimentConfig:
         for branch in self.init:
-            if getattr(self.model, branch) is None:
+            if branch not in self.model.branches:
                 raise ValueError(f"init names the {branch} branch, which the model does not have")
         return self
 
@@ -44,8 +43,8 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _waveforms_are_encoded(self) -> ExperimentConfig:
-        speech = isinstance(self.model.audio, SpeechEncoderConfig)
-        if self.model.audio is not None and speech != (self.data.audio == "waveform"):
+        audio = self.model.audio
+        if audio is not None and audio.reads_waveform != (self.data.audio == "waveform"):
             raise ValueError(
                 "data.audio=waveform belongs to model.audio.kind=speech_encoder, which reads "
                 "nothing else"
@@ -65,4 +64,4 @@ class ExperimentConfig(Config):
         if context is not None:
             return {name: f"{name}_{context.reads}" for name in context.modalities}
         members = {"text": "tokens", "audio": self.data.audio}
-        return {name: member for name, member in members.items() if getattr(self.model, name)}
+        return {name: member for name, member in members.items() if name in self.model.branches}

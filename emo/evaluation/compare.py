@@ -269,8 +269,8 @@ def words_of(results: list[Result], part: str) -> tuple[str, list[str]]:
     stay_below = [s for s in ("BiLSTM", "DNN-ELM") if any(s == result.system for result in results)]
     if stay_below:
         notes.append(
-            f"{' and '.join(stay_below)} cannot reach the ceiling by design: emo/models/classic.py "
-            "says why."
+            f"{' and '.join(stay_below)} cannot reach the ceiling by design: their files in "
+            "emo/models/audio say why."
         )
     title = f"{facts['protocol']} · {part} part, {len(labels)} turns · {facts['dataset']['folder']}"
     return title, notes

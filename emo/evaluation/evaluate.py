@@ -8,7 +8,7 @@ from typing import Any
 
 from emo.distributed.state import scatter_weights
 from emo.evaluation.calibration import at_temperature, fit_temperature
-from emo.evaluation.outputs import ALONE, predict_part
+from emo.evaluation.outputs import each_alone, predict_part
 from emo.evaluation.results import (
     confusion_table,
     one_modality_results,
@@ -38,8 +38,7 @@ def finish(run: Run) -> None:
         found = predict_part(run, rows)
         alone = {
             kept: predict_part(run, rows, without=lost)
-            for kept, lost in ALONE
-            if config.model.fusion is not None
+            for kept, lost in each_alone(config.model).items()
         }
         if part == "val":
             temperature = fit_temperature(found.labels, found.probabilities)
@@ -66,10 +65,10 @@ def finish(run: Run) -> None:
             f"test ({test['n']} utterances, {chosen.name}): {in_words(test)}, WA's 95 % interval "
             f"[{100 * low:.1f}, {100 * high:.1f}] → {files.metrics(config.run)}"
         )
-        for kept, lost in ALONE if "alone" in test else ():
+        for kept, lost in each_alone(config.model).items():
             left = test["alone"][kept]
             tracker.say(
-                f"the same model without {lost}: WA {100 * left['wa']:.1f} "
+                f"the same model without {' and '.join(lost)}: WA {100 * left['wa']:.1f} "
                 f"({100 * left['wa_to_both']:+.1f} ± {100 * left['se']:.1f})"
             )
     runtime.barrier()

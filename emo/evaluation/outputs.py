@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from emo.config import Branch
 from emo.data.loader import Loader
 from emo.data.plan import Share
 from emo.data.source import check_skipped
 from emo.data.steps import EvaluationSteps
 from emo.distributed.collectives import Votes, lost_ranks_named
 from emo.modalities import MODALITIES
+from emo.models.branch import Output
+from emo.models.config import ModelConfig
 from emo.models.losses import emotion_loss
 from emo.runs.run import Run
 from shards.errors import UserError
-
-ALONE: tuple[tuple[Branch, Branch], ...] = (("text", "audio"), ("audio", "text"))  # kept, lost
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,17 @@ class StopRequested(UserError):
     """A preemption came in the middle of an evaluation."""
 
 
-def predict_part(run: Run, rows: np.ndarray, without: Branch | None = None) -> Predictions:
+def each_alone(model: ModelConfig) -> dict[str, tuple[str, ...]]:
+    """By modality of a fusion: the others, to be taken away. Empty for models without a fusion."""
+    if model.fusion is None:
+        return {}
+    return {kept: tuple(one for one in model.branches if one != kept) for kept in model.branches}
+
+
+def predict_part(run: Run, rows: np.ndarray, without: Collection[str] = ()) -> Predictions:
     """The model's class probabilities for `rows`; a collective, the result is on every rank.
 
-    `without` takes a modality away from all of them, which only a fusion can do with.
+    `without` takes modalities away from all of them, which only a fusion can do with.
 
     Raises:
         StopRequested: a rank was asked to stop; nothing is lost but this evaluation.
@@ -72,8 +78,10 @@ def predict_part(run: Run, rows: np.ndarray, without: Branch | None = None) -> P
 
 @lost_ranks_named()
 @torch.no_grad()
-def outputs_of(run: Run, rows: np.ndarray, without: Branch | None = None) -> Outputs:
-    """What the model in evaluation mode gives for `rows`: a collective, the same on every rank.
+def outputs_of(
+    run: Run, rows: np.ndarray, without: Collection[str] = (), output: Output = "scores"
+) -> Outputs:
+    """The model's `output` in evaluation mode for `rows`: a collective, the same on every rank.
 
     Every rank does the same number of steps, filled up with invalid rows: under ZeRO-3 and FSDP a
     forward pass is a collective. That no row is lost or doubled is asserted.
@@ -105,10 +113,10 @@ def outputs_of(run: Run, rows: np.ndarray, without: Branch | None = None) -> Out
         if votes.stop:
             raise StopRequested("asked to stop while evaluating")
         inputs = samples.to_model(batch, runtime.device, runtime.dtype)
-        if without is not None:  # masked, not left out: under ZeRO-3 every child must be called
-            mask = MODALITIES[without].mask
+        for name in without:  # masked, not left out: under ZeRO-3 every child must be called
+            mask = MODALITIES[name].mask
             inputs[mask] = torch.zeros_like(inputs[mask])
-        table = run.model(inputs).double().cpu()
+        table = run.model(inputs, output).double().cpu()
         rows_seen.append(batch.row.numpy())
         valid.append(batch.valid.numpy())
         skipped.append(batch.skipped.numpy())

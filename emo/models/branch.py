@@ -1,20 +1,28 @@
-"""What a branch hands to the fusion, and the errors that building a model can raise."""
+"""What every branch is: one modality to class scores, and what a fusion may read of it."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from emo.models.fusion.config import Reads
 from shards.errors import UserError
+
+# What a model can be asked for, as the second argument of `forward`. It is an argument and not a
+# method of its own because strategies wrap `forward` alone: there they gather weights that are
+# sharded over ranks. All models give "scores". Those that end in an extreme learning machine are
+# trained on "log_likelihoods" of the classes, and their machine is fitted to "statistics".
+Output = Literal["scores", "log_likelihoods", "statistics"]
 
 
 class ModelError(UserError):
     """A model that cannot be built or fed as configured."""
 
 
-class Evidence(NamedTuple):
-    """One modality's view of a batch.
+class BranchOutput(NamedTuple):
+    """What one branch says of a batch.
 
     Attributes:
         logits_BC: class scores, before the softmax.
@@ -32,7 +40,52 @@ class Evidence(NamedTuple):
     states_BTD: Tensor | None = None
     mask_BT: Tensor | None = None
 
-    def without(self, rows_B: Tensor) -> Evidence:
+    def without(self, rows_B: Tensor) -> BranchOutput:
         """The same, absent from `rows_B` (bool)."""
         mask_BT = None if self.mask_BT is None else self.mask_BT & ~rows_B[:, None]
         return self._replace(present_B=self.present_B & ~rows_B, mask_BT=mask_BT)
+
+
+class Branch(nn.Module):
+    """Base of all branches. Each is made as `Kind(config, classes, size, architecture)`.
+
+    `size` is how many entries the tokenizer has, or how many numbers a frame; `architecture` is
+    what `describe` gave, to build a pretrained encoder without reading its weights. A branch that
+    needs one of them not ignores it.
+
+    Attributes:
+        kind: what it is, for reports: an encoder's architecture, or the kind of its configuration.
+        width, states_width: of `vector_BD` and `states_BTD`.
+        behind: layers that only what comes after the part that a fusion reads goes through.
+    """
+
+    kind: str
+    width: int
+    states_width: int
+    behind: ClassVar[Mapping[Reads, tuple[str, ...]]] = {
+        "logits": (),
+        "vector": ("head",),
+        "states": ("head",),
+    }
+
+    def serve(self, reads: Reads) -> None:
+        """Make ready for a fusion that reads this part of the output."""
+        for name in self.behind[reads]:
+            # Nothing reads what these layers give, so they would get no gradient: DDP would wait
+            # for it for ever.
+            self.get_submodule(name).requires_grad_(False)
+
+    def check_length(self, length: int) -> None:
+        """Raise ModelError where an input of so many tokens or frames is too long; most never are.
+
+        Called before training with the longest of the dataset, and by `forward`.
+        """
+
+    def describe(self) -> dict[str, Any] | None:
+        """The architecture of a pretrained encoder as plain JSON; None without one."""
+        return None
+
+
+def column(present_B: Tensor, like: Tensor) -> Tensor:
+    """`present_B` as a factor, [B, 1] in the dtype of `like`: what is absent adds nothing."""
+    return present_B.unsqueeze(-1).to(like.dtype)

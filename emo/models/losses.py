@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from shards.errors import UserError
+from emo.models.numerics import at_least_float32
 
 
 def emotion_loss(
     logits_BC: Tensor,
     target_BC: Tensor,
     valid_B: Tensor,
-    weight_C: Tensor | None = None,
     smoothing: float = 0.0,
     softmax: bool = True,
 ) -> Tensor:
@@ -27,7 +24,6 @@ def emotion_loss(
         logits_BC: class scores of any float dtype, before the softmax.
         target_BC: probabilities; one-hot for hard labels.
         valid_B: which rows count, bool or 0 and 1.
-        weight_C: factor of each class, as torch's cross-entropy takes it.
         smoothing: this share of each target is spread evenly over the classes.
         softmax: False takes the scores as log-likelihoods, whatever they sum to.
     """
@@ -38,25 +34,5 @@ def emotion_loss(
     if smoothing:
         even = smoothing / logits_BC.shape[-1]
         target_BC = (target_BC * (1.0 - smoothing) + even) * valid_B1
-    if weight_C is not None:
-        target_BC = target_BC * weight_C.to(logits_BC.dtype)
     log_BC = torch.log_softmax(logits_BC, dim=-1) if softmax else logits_BC
     return -(target_BC * log_BC).sum()
-
-
-def balanced_weights(counts: Sequence[int], classes: Sequence[str]) -> list[float]:
-    """Class weights that make every class count alike: n / (classes x its training samples).
-
-    Raises:
-        UserError: a class has no training sample.
-    """
-    empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
-    if empty:
-        raise UserError(f"no training sample of class {', '.join(empty)}: it cannot be weighted; "
-                        "choose another label set or protocol")  # fmt: skip
-    return [sum(counts) / (len(counts) * count) for count in counts]
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """`x`, in float32 if it is in half precision."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -12,83 +12,66 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emo.modalities import MODALITIES
-from emo.models.audio import AudioBranch
-from emo.models.branch import Evidence, ModelError
-from emo.models.classic import BiLstmNull, DnnElm
-from emo.models.config import (
-    AudioBranchConfig,
-    BiLstmNullConfig,
-    DnnElmConfig,
-    ModelConfig,
-    SpeechEncoderConfig,
-)
-from emo.models.context import ContextModel
-from emo.models.fusion import FUSIONS, build_fusion, drop_modalities
-from emo.models.speech import SpeechBranch
-from emo.models.text import TextBranch
+from emo.models.branch import Branch, BranchOutput, ModelError, Output
+from emo.models.config import ModelConfig
+from emo.models.context.model import ContextModel
+from emo.models.fusion.dropout import drop_modalities
+from emo.models.registry import BRANCHES, FUSIONS, lookup
 from shards.configfile import parse
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of an exported model
-AnyAudioBranch = AudioBranch | BiLstmNull | DnnElm | SpeechBranch
-# Layers of a branch behind what the fusion reads of it.
-UNREAD = {"logits": (), "vector": ("head",), "states": ("hidden", "head")}
 
 
 class EmotionModel(nn.Module):
-    """A batch to class scores, through the children `text`, `audio` and `fusion` that are set.
+    """A batch to class scores, through a child for each branch, named by modality, and `fusion`.
 
     Frozen children have no gradients and stay in evaluation mode whatever `train()` says.
 
     Args:
         config: its parts.
         classes: how many emotions.
-        features: bins of an audio frame; any number for a model without spectrograms.
-        vocabulary: `len(tokenizer)`; any number for a model without text.
-        architecture: of the text encoder, as `describe` gave it: builds without reading weights.
-        speech: the same of the speech encoder.
+        sizes: by modality: how many entries the tokenizer has, how many numbers a frame; 0 where
+            that does not matter.
+        architectures: of pretrained encoders by modality, as `describe` gave them: builds without
+            reading weights.
     """
 
     def __init__(
         self,
         config: ModelConfig,
         classes: int,
-        features: int,
-        vocabulary: int,
-        architecture: dict[str, Any] | None = None,
-        speech: dict[str, Any] | None = None,
+        sizes: Mapping[str, int],
+        architectures: Mapping[str, dict[str, Any] | None] | None = None,
     ) -> None:
         super().__init__()
-        self.config = config
-        self.sizes = {"classes": classes, "features": features, "vocabulary": vocabulary}
-        branches: dict[str, TextBranch | AnyAudioBranch] = {}
-        if config.text is not None:
-            branches["text"] = TextBranch(config.text, classes, vocabulary, architecture)
-        if config.audio is not None:
-            branches["audio"] = _audio(config.audio, classes, features, speech)
-        for name, branch in branches.items():
-            self.add_module(name, branch)
-        self.branches = tuple(branches)
-        self.fused = config.fusion is not None
+        self.config, self.classes, self.sizes = config, classes, dict(sizes)
+        self.branches = tuple(config.branches)
+        for name, part in config.branches.items():
+            kind = lookup(BRANCHES[name], part.kind, f"model.{name}.kind")
+            architecture = (architectures or {}).get(name)
+            self.add_module(name, kind(part, classes, self.sizes.get(name, 0), architecture))
+        self.reads = config.fusion.reads if config.fusion is not None else None
         if config.fusion is not None:
-            reads = FUSIONS[config.fusion.kind].reads
-            width = "states_width" if reads == "states" else "width"
-            widths = {name: getattr(branch, width) for name, branch in branches.items()}
-            self.fusion = build_fusion(config.fusion, classes, widths)
-            for branch in branches.values():
-                # What nothing reads has no gradient, and DDP waits for every one.
-                for unread in UNREAD[reads]:
-                    if isinstance(layer := getattr(branch, unread, None), nn.Module):
-                        layer.requires_grad_(False)
-                if isinstance(branch, SpeechBranch):
-                    branch.gives_states = reads == "states"
+            self.fusion = self._fusion(config.fusion)
         for name in config.freeze:
             self.get_submodule(name).requires_grad_(False)
         self.train()
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The batch keys that `forward` reads."""
-        return frozenset(key for name in self.branches for key in MODALITIES[name].keys)
+    def _fusion(self, config: Any) -> nn.Module:
+        width = "states_width" if config.reads == "states" else "width"
+        if config.reads == "logits":
+            widths = dict.fromkeys(self.branches, self.classes)
+        else:
+            widths = {name: getattr(self.branch(name), width) for name in self.branches}
+        for name in self.branches:
+            self.branch(name).serve(config.reads)
+        return lookup(FUSIONS, config.kind, "model.fusion.kind")(config, self.classes, widths)
+
+    def branch(self, name: str) -> Branch:
+        """The branch of modality `name`."""
+        child = self.get_submodule(name)
+        assert isinstance(child, Branch)
+        return child
 
     def train(self, mode: bool = True) -> EmotionModel:
         """As in torch, except that frozen children stay in evaluation mode."""
@@ -97,34 +80,38 @@ class EmotionModel(nn.Module):
             self.get_submodule(name).eval()
         return self
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """`logits_BC` of a batch.
+    def forward(self, batch: Mapping[str, Tensor], output: Output = "scores") -> Tensor:
+        """`logits_BC` of a batch, or of a model with a fitted head what else is asked for.
 
         Reads `audio` float [B,T,F] (normalised; of waveforms [B,T], in ±1), `audio_mask` bool
         [B,T], `tokens` int64 [B,L], `token_mask` bool [B,L]; in both masks the valid places come
-        first. With a fusion one modality may be missing from the batch, or from a row, whose mask
+        first. With a fusion, modalities may be missing from the batch, or from a row, whose mask
         then is all False.
 
         Raises:
             ModelError: none of the modalities that the model reads is there.
         """
-        evidence = self.evidence(batch)
+        if output != "scores":
+            [name] = self.branches  # whose head is fitted stands alone, or is frozen
+            inputs = (batch[key] for key in MODALITIES[name].keys)
+            return getattr(self.branch(name), output)(*inputs)
+        outputs = self.branch_outputs(batch)
         if self.config.fusion is not None:
             if self.training and self.config.fusion.modality_dropout:
-                evidence = drop_modalities(evidence, self.config.fusion.modality_dropout)
-            return self.fusion(evidence)
-        return evidence[self.branches[0]].logits_BC
+                outputs = drop_modalities(outputs, self.config.fusion.modality_dropout)
+            return self.fusion(outputs)
+        return outputs[self.branches[0]].logits_BC
 
-    def evidence(self, batch: Mapping[str, Tensor]) -> dict[str, Evidence]:
+    def branch_outputs(self, batch: Mapping[str, Tensor]) -> dict[str, BranchOutput]:
         """What each branch says of `batch`; branches without input are left out."""
-        found = {
-            name: self.get_submodule(name)(*(batch[key] for key in MODALITIES[name].keys))
+        outputs = {
+            name: self.branch(name)(*(batch[key] for key in MODALITIES[name].keys))
             for name in self.branches
             if all(key in batch for key in MODALITIES[name].keys)
         }
-        if not found:
+        if not outputs:
             raise ModelError(f"this model reads {' and '.join(self.branches)}: give one of them")
-        return found
+        return outputs
 
     def load_branch(self, name: str, state: Mapping[str, Tensor]) -> None:
         """Take the weights of child `name` from another model's whole `state`.
@@ -177,50 +164,35 @@ class EmotionModel(nn.Module):
 
     def kinds(self) -> dict[str, str]:
         """What each part is: an encoder's architecture, or the kind of its configuration."""
-        found = {}
-        for name in self.config.children():
-            part = self.get_submodule(name)
-            if isinstance(part, TextBranch | SpeechBranch):
-                found[name] = str(part.encoder.config.model_type)
-            else:
-                found[name] = getattr(self.config, name).kind
-        return found
+        kinds = {name: self.branch(name).kind for name in self.branches}
+        return kinds | ({"fusion": self.config.fusion.kind} if self.config.fusion else {})
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON from which `rebuild` makes this model again, weights apart."""
-        text, audio = (getattr(self, name, None) for name in ("text", "audio"))
+        known = MODALITIES.values()
         return {
             "model": self.config.model_dump(mode="json"),
-            **self.sizes,
-            "architecture": text.describe() if isinstance(text, TextBranch) else None,
-            "speech": audio.describe() if isinstance(audio, SpeechBranch) else None,
+            "classes": self.classes,
+            **{one.size: self.sizes.get(one.name, 0) for one in known},
+            **{
+                one.architecture: self.branch(one.name).describe()
+                if one.name in self.branches
+                else None
+                for one in known
+            },
         }
-
-
-def _audio(
-    config: AudioBranchConfig | BiLstmNullConfig | DnnElmConfig | SpeechEncoderConfig,
-    classes: int,
-    features: int,
-    speech: dict[str, Any] | None,
-) -> AnyAudioBranch:
-    if isinstance(config, SpeechEncoderConfig):
-        return SpeechBranch(config, classes, speech)
-    if isinstance(config, BiLstmNullConfig):
-        return BiLstmNull(config, classes, features)
-    if isinstance(config, DnnElmConfig):
-        return DnnElm(config, classes, features)
-    return AudioBranch(config, classes, features)
 
 
 def rebuild(description: Mapping[str, Any]) -> EmotionModel | ContextModel:
     """The model that `describe` described, its weights to be loaded; reads no other file."""
     config = parse(ModelConfig, description["model"], where="the model's description")
+    classes, known = int(description["classes"]), MODALITIES.values()
     if config.context is not None:
-        return ContextModel(config, int(description["classes"]), description["widths"])
-    sizes = {name: int(description[name]) for name in ("classes", "features", "vocabulary")}
+        return ContextModel(config, classes, description["widths"])
+    # Descriptions lack the keys of what came after them, as the oldest do that of speech encoders.
     return EmotionModel(
         config,
-        **sizes,
-        architecture=description["architecture"],
-        speech=description.get("speech"),  # runs of before there were such branches lack it
+        classes,
+        sizes={one.name: int(description.get(one.size, 0)) for one in known},
+        architectures={one.name: description.get(one.architecture) for one in known},
     )

@@ -16,8 +16,8 @@ from emo.data.plan import Plan, UnitFacts
 from emo.data.source import DataError, SampleSource, Supervision
 from emo.data.utterances import Utterances, training_rows
 from emo.distributed.runtime import Runtime
-from emo.models.config import SpeechEncoderConfig
-from emo.models.context import ContextModel
+from emo.models.audio.config import SpeechEncoderConfig
+from emo.models.context.model import ContextModel
 from emo.models.model import EmotionModel
 from emo.models.pretrained import read_preprocessing
 from emo.runs import checkpoint, files
@@ -25,6 +25,7 @@ from emo.runs.folder import RunError
 from shards.extract.features.waveform import WAVEFORM
 from shards.extract.text import Tokens
 from shards.store.index import TOKENIZER, Dataset, open_dataset
+from shards.views.protocols import PARTS
 from shards.views.view import COLUMNS, View, make_view
 
 
@@ -68,9 +69,14 @@ class Experiment:
         model = EmotionModel(
             config.model,
             classes=len(view.label_set.classes),
-            features=len(statistics.mean) if statistics else 0,
-            vocabulary=tokens.size if tokens else 0,
+            sizes={
+                "text": tokens.size if tokens else 0,
+                "audio": len(statistics.mean) if statistics else 0,
+            },
         )
+        if config.model.text is not None:
+            used = np.concatenate([view.rows(part) for part in PARTS])
+            model.branch("text").check_length(int(samples.tokens[used].max(initial=0)))
         for branch, run in config.init.items():
             _check_same_view(run, view, dataset)
             weights = checkpoint.read_weights(checkpoint.best(files.checkpoints(run)))

@@ -81,8 +81,7 @@ def context(experiment: Experiment) -> dict[str, Any] | None:
     chosen = experiment.config.model.context
     if chosen is None:
         return None
-    sees = "past" if chosen.kind == "icon" else "whole"
-    return {"kind": chosen.kind, "reads": list(chosen.modalities), "sees": sees,
+    return {"kind": chosen.kind, "reads": list(chosen.modalities), "sees": chosen.sees,
             "members": list(experiment.config.inputs.values()),
             "vectors": vector_facts(experiment.dataset)}  # fmt: skip
 

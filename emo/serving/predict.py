@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from emo.data.normalise import Statistics, longest, model_input
-from emo.models.context import ContextModel
+from emo.models.context.model import ContextModel
 from emo.models.model import CONFIG as EXPORT_CONFIG
 from emo.models.model import EmotionModel, rebuild
 from emo.runs import checkpoint, files

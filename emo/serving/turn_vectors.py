@@ -66,7 +66,7 @@ class Source:
         model = rebuild(facts["recipe"]["description"])
         if not isinstance(model, EmotionModel):
             raise VectorsError(f"{run} is a context model: name the runs of its branches")
-        if model.fused and model.fusion.reads == "states":
+        if model.reads == "states":
             raise VectorsError(
                 f"{run} fuses tokens and frames, and trains neither vectors nor scores of its "
                 "branches: name the runs of the branches"
@@ -77,7 +77,7 @@ class Source:
     @property
     def scored(self) -> bool:
         """Whether the branches' own scores were trained: a fusion of vectors passes them by."""
-        return not self.model.fused or self.model.fusion.reads == "logits"
+        return self.model.reads in (None, "logits")
 
     def record(self) -> dict[str, Any]:
         manifest = json.loads((self.chosen / checkpoint.MANIFEST).read_text())
@@ -159,8 +159,8 @@ def vectors_of(
     for units in order:
         chosen = rows[units[units >= 0]]
         batch = samples.batch(chosen, samples.lengths(chosen))
-        evidence = model.evidence(samples.to_model(batch, device, torch.float32))
-        for name, branch in evidence.items():
+        outputs = model.branch_outputs(samples.to_model(batch, device, torch.float32))
+        for name, branch in outputs.items():
             values = {f"{name}_vector": branch.vector_BD.float()}
             if source.scored:
                 values[f"{name}_scores"] = torch.log_softmax(branch.logits_BC.float(), -1)

@@ -10,7 +10,7 @@ import torch
 
 from emo.distributed.state import bare
 from emo.evaluation.outputs import outputs_of
-from emo.models.classic import Elm
+from emo.models.audio.elm import ElmBranch
 from emo.runs.run import Run
 
 
@@ -23,15 +23,10 @@ def fit_head(run: Run) -> None:
     Raises:
         StopRequested: a rank was asked to stop.
     """
-    if not run.config.model.likelihoods:
+    if not run.config.model.fits_head:
         return
-    head = bare(run.model).get_submodule("audio.head")
-    assert isinstance(head, Elm)
-    head.open = True
-    try:
-        given = outputs_of(run, run.experiment.rows)
-    finally:
-        head.open = False
+    given = outputs_of(run, run.experiment.rows, output="statistics")
     target_NC = torch.from_numpy(run.samples.targets[given.rows])
-    for name, value in head.fit(torch.from_numpy(given.values), target_NC).items():
-        head.get_buffer(name).copy_(value)
+    [branch] = bare(run.model).children()
+    assert isinstance(branch, ElmBranch)
+    branch.fit(torch.from_numpy(given.values), target_NC)

@@ -32,6 +32,7 @@ def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
     """
     runtime, config, optimizer = run.runtime, run.config, run.optimizer
     assert optimizer is not None
+    output = config.model.trained_on
     scale = runtime.world * config.train.accumulation / max(1, valid)
     total = torch.zeros((), device=runtime.device, dtype=torch.float64)
     for number, batch in enumerate(micro):
@@ -40,11 +41,11 @@ def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
         counted = batch.valid.to(runtime.device, non_blocking=True)
         with runtime.accumulate(run.model):
             loss = emotion_loss(
-                run.model(inputs),
+                run.model(inputs, output),
                 target,
                 counted,
                 smoothing=config.train.label_smoothing,
-                softmax=not config.model.likelihoods,
+                softmax=output == "scores",
             )
             total += loss.detach()
             last = number == len(micro) - 1

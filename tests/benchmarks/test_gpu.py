@@ -26,7 +26,7 @@ def gpu():
 @pytest.mark.parametrize(("batch", "length"), [(3, 10), (2, 48)])
 def test_the_formula_counts_what_torch_counts(gpu, batch, length):
     config = gpu.experiment(SMALL, batch).model
-    model = EmotionModel(config, classes=gpu.CLASSES, features=0, vocabulary=2000)
+    model = EmotionModel(config, classes=gpu.CLASSES, sizes={"text": 2000})
     words = {
         "tokens": torch.randint(0, 2000, (batch, length)),
         "token_mask": torch.ones(batch, length, dtype=torch.bool),

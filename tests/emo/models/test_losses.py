@@ -1,13 +1,10 @@
 """The loss against torch's own, and what rows that do not count may hold."""
 
-import numpy as np
 import pytest
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
-from emo.models.losses import balanced_weights, emotion_loss
-from shards.errors import UserError
+from emo.models.losses import emotion_loss
 
 
 @pytest.fixture
@@ -19,14 +16,10 @@ def rows():
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_sum_of_torch_cross_entropy(rows, smoothing, weighted):
+def test_sum_of_torch_cross_entropy(rows, smoothing):
     logits, target, valid = rows
-    weight = torch.tensor([1.0, 2.0, 0.5, 1.5, 3.0]) if weighted else None
-    expected = F.cross_entropy(
-        logits, target, weight=weight, label_smoothing=smoothing, reduction="sum"
-    )
-    torch.testing.assert_close(emotion_loss(logits, target, valid, weight, smoothing), expected)
+    expected = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="sum")
+    torch.testing.assert_close(emotion_loss(logits, target, valid, smoothing), expected)
 
 
 def test_invalid_rows_add_nothing_whatever_they_hold(rows):
@@ -63,14 +56,3 @@ def test_half_precision_logits_lose_nothing_more_than_their_rounding(rows):
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, emotion_loss(half.float(), target, valid))
     assert emotion_loss(logits.double(), target, valid).dtype == torch.float64
-
-
-def test_balanced_weights_are_scikit_learns():
-    labels = np.repeat([0, 1, 2], [5, 1, 14])
-    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    np.testing.assert_allclose(balanced_weights([5, 1, 14], ["a", "b", "c"]), expected)
-
-
-def test_a_class_without_samples_is_named():
-    with pytest.raises(UserError, match="no training sample of class sadness"):
-        balanced_weights([5, 0], ["anger", "sadness"])

@@ -31,7 +31,7 @@ MASKS = ("audio_mask", "token_mask")
 def model(kind, seed=0, **changes):
     torch.manual_seed(seed)
     config = parse(ModelConfig, KINDS[kind] | changes, where="test")
-    return EmotionModel(config, classes=5, features=24, vocabulary=60)
+    return EmotionModel(config, classes=5, sizes={"text": 60, "audio": 24})
 
 
 def backward(built, batch):
@@ -70,12 +70,6 @@ def test_kinds_name_the_parts(checkpoints):
     assert model("text", text={"encoder": str(checkpoints["roberta"])}).kinds() == {
         "text": "roberta"
     }
-
-
-def test_needs():
-    text, audio = {"tokens", "token_mask"}, {"audio", "audio_mask"}
-    assert (model("text").needs, model("audio").needs) == (text, audio)
-    assert model("paper").needs == text | audio
 
 
 @pytest.mark.parametrize("kind", FUSED)
@@ -146,9 +140,9 @@ def test_fusion_takes_the_trained_branches(batch):
     both.load_branch("audio", audio.state_dict())
     for built in (text, audio, both):
         built.eval()
-    evidence = both.evidence(batch)
-    torch.testing.assert_close(evidence["text"].logits_BC, text(batch))
-    torch.testing.assert_close(evidence["audio"].logits_BC, audio(batch))
+    outputs = both.branch_outputs(batch)
+    torch.testing.assert_close(outputs["text"].logits_BC, text(batch))
+    torch.testing.assert_close(outputs["audio"].logits_BC, audio(batch))
 
 
 def test_weights_that_are_not_the_branchs_are_listed():
@@ -203,11 +197,16 @@ def test_half_precision(kind, batch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "needs text, audio or both"),
+        ({}, "needs a branch"),
         ({"text": TEXT, "audio": AUDIO}, "need fusion"),
-        ({"audio": AUDIO, "fusion": {"kind": "paper"}}, "fusion needs both"),
+        ({"audio": AUDIO, "fusion": {"kind": "paper"}}, "more than one branch"),
         ({"audio": AUDIO, "freeze": ["text"]}, "the model has only audio"),
         ({"audio": AUDIO, "freeze": ["audio"]}, "leaves nothing to train"),
+        ({"audio": AUDIO, "freeze": ["adio"]}, "did you mean 'audio'"),
+        ({"audio": {"kind": "speech_encodr", "encoder": "x"}}, "did you mean 'speech_encoder'"),
+        ({"context": {"kind": "icon", "modalities": ["txet"]}}, "did you mean 'text'"),
+        ({"context": {"kind": "icn", "modalities": ["text"]}}, "did you mean 'icon'"),
+        (KINDS["paper"] | {"fusion": {"kind": "gate"}}, "did you mean 'gated'"),
         (KINDS["paper"] | {"fusion": {"kind": "concat"}}, "'paper', 'gated' or 'cross_attention'"),
         (
             KINDS["cross_attention"] | {"fusion": {"kind": "cross_attention", "heads": 5}},

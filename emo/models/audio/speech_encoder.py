@@ -8,15 +8,16 @@ middle layers, so all layers are read, by learnt weights (Yang et al. 2021, "SUP
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emo.models.branch import Evidence, ModelError
-from emo.models.config import SpeechEncoderConfig
-from emo.models.losses import at_least_float32
+from emo.models.audio.config import SpeechEncoderConfig
+from emo.models.branch import Branch, BranchOutput, ModelError
+from emo.models.fusion.config import Reads
+from emo.models.numerics import at_least_float32, mean_valid, wide
 from emo.models.pretrained import (
     Preprocessing,
     build_encoder,
@@ -25,34 +26,37 @@ from emo.models.pretrained import (
     read_preprocessing,
 )
 
-KINDS = ("wav2vec2", "hubert", "wavlm")
+# Architectures (`model_type`) that the code below was read and tested against.
+ENCODERS = ("wav2vec2", "hubert", "wavlm")
 SLOPE = 0.01  # of the LeakyReLU, as in the CNN
 
 
-class SpeechBranch(nn.Module):
+class SpeechBranch(Branch):
     """Waveforms to class scores: layers weighted, mean over frames, linear, LeakyReLU, linear.
 
     A clip's scores do not depend on how far its batch is padded: normalisation, attention and
     pooling see its own samples alone, and so does the group normalisation of the base models, which
     as published sees the padding too (`ClipNorm`).
 
-    Nothing is left to chance but dropout: LayerDrop and SpecAugment are off. The first leaves
-    layers without gradients, for which DDP would wait; the second draws from numpy's global
-    generator, which no checkpoint holds.
+    LayerDrop and SpecAugment are off (`_prepare` says why); dropout is as the checkpoint has it.
 
     Args:
         config: its settings.
         classes: how many scores.
+        size: not read: a waveform has no bins.
         architecture: what `describe` gave; builds that encoder without reading its weights.
 
     Raises:
         ModelError: the encoder cannot be loaded, or is of another kind.
     """
 
+    behind: ClassVar = {"logits": (), "vector": ("head",), "states": ("hidden", "head")}
+
     def __init__(
         self,
         config: SpeechEncoderConfig,
         classes: int,
+        size: int = 0,
         architecture: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -62,12 +66,12 @@ class SpeechBranch(nn.Module):
         else:
             encoder = load_encoder(config.encoder, "model.audio.encoder")
             preprocessing = read_preprocessing(config.encoder, "model.audio.encoder")
-        kind = encoder.config.model_type
-        if kind not in KINDS or getattr(encoder.config, "add_adapter", False):
+        self.kind = str(encoder.config.model_type)
+        if self.kind not in ENCODERS or getattr(encoder.config, "add_adapter", False):
             raise ModelError(
-                f"model.audio.encoder: {config.encoder!r} is a {kind}"
-                + (" with an adapter" if kind in KINDS else "")
-                + f": give one of {', '.join(KINDS)} without an adapter"
+                f"model.audio.encoder: {config.encoder!r} is a {self.kind}"
+                + (" with an adapter" if self.kind in ENCODERS else "")
+                + f": give one of {', '.join(ENCODERS)} without an adapter"
             )
         self.config, self.preprocessing = config, preprocessing
         self.normalises = preprocessing.normalise if config.normalise is None else config.normalise
@@ -86,7 +90,12 @@ class SpeechBranch(nn.Module):
         self.head = nn.Linear(config.hidden, classes)
         self.width = config.hidden
         self.states_width = encoder.config.hidden_size
-        self.gives_states = False  # they keep all layers in memory for the weights' gradients
+        # On demand only: they keep all layers in memory for the gradients of the layer weights.
+        self.gives_states = False
+
+    def serve(self, reads: Reads) -> None:
+        super().serve(reads)
+        self.gives_states = reads == "states"
 
     def train(self, mode: bool = True) -> SpeechBranch:
         """As in torch, except that an encoder that learns nothing stays in evaluation mode."""
@@ -95,25 +104,23 @@ class SpeechBranch(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(self, audio_BS: Tensor, mask_BS: Tensor) -> Evidence:
+    def forward(self, audio_BS: Tensor, mask_BS: Tensor) -> BranchOutput:
         """Scores of `audio_BS` (float, in ±1), valid where `mask_BS` (bool) is set.
 
         Valid samples come first in every row; any number of them will do, none included.
         """
         present_B = mask_BS.any(dim=1)
         layers_LBTD, mask_BT = self.listen(audio_BS, mask_BS)
-        weight_BT1 = mask_BT.unsqueeze(-1).to(layers_LBTD[0].dtype)
         # The mean comes before the weights: one vector a layer to keep for the backward pass.
-        means = [(states * weight_BT1).sum(dim=1) for states in layers_LBTD]
-        means_LBD = torch.stack(means) / weight_BT1.sum(dim=1)
+        means_LBD = torch.stack([mean_valid(states, mask_BT) for states in layers_LBTD])
         weights_L = torch.softmax(self.layer_weights, dim=0)
         pooled_BD = torch.einsum("l,lbd->bd", weights_L, means_LBD)
         vector_BD = self.dropout(F.leaky_relu(self.hidden(pooled_BD), SLOPE))
-        evidence = Evidence(self.head(vector_BD), vector_BD, present_B)
+        output = BranchOutput(self.head(vector_BD), vector_BD, present_B)
         if not self.gives_states:
-            return evidence
+            return output
         states_BTD = torch.einsum("l,lbtd->btd", weights_L, torch.stack(layers_LBTD))
-        return evidence._replace(states_BTD=states_BTD, mask_BT=mask_BT & present_B[:, None])
+        return output._replace(states_BTD=states_BTD, mask_BT=mask_BT & present_B[:, None])
 
     def listen(self, audio_BS: Tensor, mask_BS: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """The states of each layer, float [B, T, D], its input first; bool [B, T], valid frames.
@@ -131,13 +138,13 @@ class SpeechBranch(nn.Module):
         if self.clip_norm is not None:
             self.clip_norm.frames_B = self._frames(samples_B, 1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.tune != "nothing"):
-            found = self.encoder(
+            heard = self.encoder(
                 wave_BS.to(self.head.weight.dtype),
                 attention_mask=attended_BS.long(),
                 output_hidden_states=True,
             )
         # The large models end in a norm, which not all of them count among the layers.
-        layers = (*found.hidden_states[:-1], found.last_hidden_state)
+        layers = (*heard.hidden_states[:-1], heard.last_hidden_state)
         frames = torch.arange(layers[0].shape[1], device=mask_BS.device)
         return layers, frames < self._frames(samples_B)[:, None]
 
@@ -180,13 +187,20 @@ class ClipNorm(nn.GroupNorm):
         """Normalised `x_BCT` (changed in place); zero times the weight, plus bias, beyond."""
         frames = torch.arange(x_BCT.shape[-1], device=x_BCT.device)
         beyond_B1T = (frames >= self.frames_B[:, None])[:, None]
-        count_B11 = self.frames_B[:, None, None].to(x_BCT.dtype)
-        # In place where nothing is needed again: this is the longest of all layers.
+        # Sums and counts over frames are taken in float32 even where the layer runs in float16:
+        # that ends at 65,504, and 20.5 s have more frames here.
+        dtype = wide(x_BCT.dtype)
+        count_B11 = self.frames_B[:, None, None].to(dtype)
+        # In place where nothing is needed again: this is the longest of all layers. A convolution
+        # keeps its input for the backward pass, not its output, so that one may be overwritten.
         x_BCT = x_BCT.masked_fill_(beyond_B1T, 0.0)
-        x_BCT = x_BCT - x_BCT.sum(dim=-1, keepdim=True) / count_B11
+        mean_BC1 = x_BCT.sum(dim=-1, keepdim=True, dtype=dtype) / count_B11
+        x_BCT = x_BCT - mean_BC1.to(x_BCT.dtype)
+        # From here on `x_BCT` is a tensor of our own: a difference is kept by nobody either.
         x_BCT = x_BCT.masked_fill_(beyond_B1T, 0.0)
-        power = torch.linalg.vector_norm(x_BCT, dim=-1, keepdim=True).square() / count_B11
-        return x_BCT * torch.rsqrt(power + self.eps) * self.weight[:, None] + self.bias[:, None]
+        norm_BC1 = torch.linalg.vector_norm(x_BCT, dim=-1, keepdim=True, dtype=dtype)
+        scale_BC1 = torch.rsqrt(norm_BC1.square() / count_B11 + self.eps).to(x_BCT.dtype)
+        return x_BCT * scale_BC1 * self.weight[:, None] + self.bias[:, None]
 
 
 def normalised(wave_BS: Tensor, mask_BS: Tensor) -> Tensor:
@@ -200,8 +214,10 @@ def normalised(wave_BS: Tensor, mask_BS: Tensor) -> Tensor:
 
 
 def _prepare(encoder: Any) -> ClipNorm | None:
-    """Take chance out of `encoder`; give its group normalisation, made to see clips alone."""
+    """Turn off LayerDrop and masking in `encoder`; return its new group normalisation, if any."""
     settings = encoder.config
+    # LayerDrop leaves layers without a gradient, for which DDP would wait for ever; masking draws
+    # from numpy's global generator, which no checkpoint holds.
     settings.layerdrop = settings.mask_time_prob = settings.mask_feature_prob = 0.0
     settings.apply_spec_augment = False
     if hasattr(encoder, "masked_spec_embed"):

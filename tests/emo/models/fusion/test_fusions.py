@@ -1,11 +1,13 @@
-"""The fusions by hand-made evidence."""
+"""The fusions by hand-made outputs of branches."""
 
 import pytest
 import torch
 
-from emo.models.branch import Evidence
-from emo.models.config import CrossAttentionConfig, GatedFusionConfig, PaperFusionConfig
-from emo.models.fusion import FUSIONS, CrossAttention, build_fusion, drop_modalities
+from emo.models.branch import BranchOutput
+from emo.models.fusion.config import CrossAttentionConfig, GatedFusionConfig, PaperFusionConfig
+from emo.models.fusion.cross_attention import CrossAttention
+from emo.models.fusion.dropout import drop_modalities
+from emo.models.registry import FUSIONS
 
 WIDTHS = {"text": 6, "audio": 4}
 CONFIGS = {
@@ -16,8 +18,8 @@ CONFIGS = {
 PLACES = {"text": 5, "audio": 7}  # tokens and frames of the longest row
 
 
-def evidence(rows=3, seed=0, dtype=torch.float32, **present):
-    """Random evidence of both branches; `text=[...]` says in which rows it is there."""
+def outputs(rows=3, seed=0, dtype=torch.float32, **present):
+    """Random outputs of both branches; `text=[...]` says in which rows it is there."""
     generator = torch.Generator().manual_seed(seed)
     result = {}
     for name, width in WIDTHS.items():
@@ -26,7 +28,7 @@ def evidence(rows=3, seed=0, dtype=torch.float32, **present):
         vector = torch.randn(rows, width, generator=generator).to(dtype)
         states = torch.randn(rows, PLACES[name], width, generator=generator).to(dtype)
         lengths = torch.randint(1, PLACES[name] + 1, (rows,), generator=generator) * flags
-        result[name] = Evidence(
+        result[name] = BranchOutput(
             logits.requires_grad_(),
             vector.requires_grad_(),
             flags,
@@ -36,16 +38,16 @@ def evidence(rows=3, seed=0, dtype=torch.float32, **present):
     return result
 
 
-def read_by(model, branch):
-    """The part of a branch's evidence that the fusion reads."""
+def read_by(kind, branch):
+    """The part of a branch's outputs that the fusion reads."""
     return {"logits": branch.logits_BC, "vector": branch.vector_BD, "states": branch.states_BTD}[
-        model.reads
+        CONFIGS[kind].reads
     ]
 
 
 def fusion(kind, **changes):
     torch.manual_seed(0)
-    return build_fusion(CONFIGS[kind].model_copy(update=changes), 5, WIDTHS)
+    return FUSIONS[kind](CONFIGS[kind].model_copy(update=changes), 5, WIDTHS)
 
 
 def test_every_kind_is_tested_here():
@@ -54,7 +56,7 @@ def test_every_kind_is_tested_here():
 
 def test_the_papers_formula():
     """Section 5.3: probabilities through a Linear each, summed."""
-    model, given = fusion("paper"), evidence()
+    model, given = fusion("paper"), outputs()
     text, audio = model.linear["text"], model.linear["audio"]
     expected = (
         given["text"].logits_BC.softmax(1) @ text.weight.T
@@ -67,7 +69,7 @@ def test_the_papers_formula():
 
 
 def test_identity_start_predicts_what_both_branches_together_say():
-    model, given = fusion("paper", identity_start=True, scale=3.0), evidence(50)
+    model, given = fusion("paper", identity_start=True, scale=3.0), outputs(50)
     summed = given["text"].logits_BC.softmax(1) + given["audio"].logits_BC.softmax(1)
     torch.testing.assert_close(model(given), 3.0 * summed)
 
@@ -75,15 +77,15 @@ def test_identity_start_predicts_what_both_branches_together_say():
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_an_absent_modality_counts_for_nothing(kind):
     model = fusion(kind)
-    half = model(evidence(audio=[True, False, True], text=[True, True, False]))
-    both = model(evidence())
+    half = model(outputs(audio=[True, False, True], text=[True, True, False]))
+    both = model(outputs())
     torch.testing.assert_close(half[0], both[0])
     for row, name in ((1, "text"), (2, "audio")):
-        alone = model({name: evidence()[name]})
+        alone = model({name: outputs()[name]})
         torch.testing.assert_close(half[row], alone[row])
         assert not torch.allclose(half[row], both[row])
     # What an absent branch's numbers are makes no difference.
-    other = evidence(audio=[True, False, True], text=[True, True, False])
+    other = outputs(audio=[True, False, True], text=[True, True, False])
     with torch.no_grad():
         other["audio"].logits_BC[1] = 7.0
         other["audio"].vector_BD[1] = 7.0
@@ -94,12 +96,12 @@ def test_an_absent_modality_counts_for_nothing(kind):
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_gradients_reach_the_branches_that_are_there_and_only_those(kind):
     model = fusion(kind)
-    given = evidence(audio=[True, False, False], text=[True, True, False])
+    given = outputs(audio=[True, False, False], text=[True, True, False])
     logits = model(given)
     assert logits.isfinite().all()
     logits.square().sum().backward()
     for name, rows in (("text", [True, True, False]), ("audio", [True, False, False])):
-        gradient = read_by(model, given[name]).grad
+        gradient = read_by(kind, given[name]).grad
         assert (gradient.abs().flatten(1).sum(1) > 0).tolist() == rows
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -107,8 +109,8 @@ def test_gradients_reach_the_branches_that_are_there_and_only_those(kind):
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_precisions(kind, dtype):
-    model, given = fusion(kind), evidence()
-    other = fusion(kind).to(dtype)(evidence(dtype=dtype))
+    model, given = fusion(kind), outputs()
+    other = fusion(kind).to(dtype)(outputs(dtype=dtype))
     assert other.dtype == dtype
     torch.testing.assert_close(other.float(), model(given), rtol=0.05, atol=0.05)
 
@@ -133,7 +135,7 @@ def test_learns_bayes_rule(kind):
         there = torch.ones(rows) > 0
         states = torch.stack((torch.zeros_like(vector), vector), dim=1)  # at the second place
         mask = torch.ones(rows, 2) > 0
-        given[name] = Evidence((likelihood + 1e-6).log(), vector, there, states, mask)
+        given[name] = BranchOutput((likelihood + 1e-6).log(), vector, there, states, mask)
     ceiling = (posterior.argmax(1) == truth).float().mean().item()
     assert ceiling > 0.78
 
@@ -149,7 +151,7 @@ def test_learns_bayes_rule(kind):
 
 
 def test_cross_attention_does_not_see_the_padding():
-    model, given = fusion("cross_attention"), evidence()
+    model, given = fusion("cross_attention"), outputs()
     expected = model(given)
     longer = {}
     for name, branch in given.items():
@@ -185,14 +187,14 @@ def test_cross_attention_puts_tokens_and_frames_together():
         states[torch.arange(rows), place, seen] += 3.0
         there = torch.ones(rows) > 0
         mask = torch.ones(rows, PLACES[name]) > 0
-        given[name] = Evidence(torch.zeros(rows, 5), states[:, 0], there, states, mask)
+        given[name] = BranchOutput(torch.zeros(rows, 5), states[:, 0], there, states, mask)
     model = fusion("cross_attention", hidden=16)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     train, test = slice(0, 1200), slice(1200, rows)
 
     def some(part):
         return {
-            name: Evidence(*(value[part] for value in branch)) for name, branch in given.items()
+            name: BranchOutput(*(value[part] for value in branch)) for name, branch in given.items()
         }
 
     for _ in range(150):
@@ -204,7 +206,7 @@ def test_cross_attention_puts_tokens_and_frames_together():
 
 
 def test_modality_dropout_takes_one_of_two_never_both():
-    given = evidence(rows=6000, text=[True] * 5000 + [False] * 1000)
+    given = outputs(rows=6000, text=[True] * 5000 + [False] * 1000)
     torch.manual_seed(3)
     dropped = drop_modalities(given, 0.4)
     lost = {n: given[n].present_B & ~dropped[n].present_B for n in given}
@@ -239,19 +241,21 @@ def test_modality_dropout_makes_a_missing_modality_cost_no_more_than_it_must(kin
         vector = torch.zeros(rows, WIDTHS[name])
         vector[:, :4] = torch.cat((told, 1 - told)).T.float()
         there = torch.ones(rows) > 0
-        given[name] = Evidence(torch.zeros(rows, 5), vector, there, vector[:, None], there[:, None])
+        given[name] = BranchOutput(
+            torch.zeros(rows, 5), vector, there, vector[:, None], there[:, None]
+        )
     train, test = slice(0, 2000), slice(2000, rows)
 
     def some(names, part):
-        return {name: Evidence(*(value[part] for value in given[name])) for name in names}
+        return {name: BranchOutput(*(value[part] for value in given[name])) for name in names}
 
     right = {}
     for share in (0.0, 0.3):
         model = fusion(kind, hidden=16)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
         for _ in range(100):
-            evidence = drop_modalities(some(WIDTHS, train), share)
-            loss = torch.nn.functional.cross_entropy(model(evidence), label[train])
+            outputs = drop_modalities(some(WIDTHS, train), share)
+            loss = torch.nn.functional.cross_entropy(model(outputs), label[train])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from emo.models.audio import AudioBranch, ConvolutionBlock
-from emo.models.config import AudioBranchConfig
+from emo.models.audio.cnn import Cnn, ConvolutionBlock
+from emo.models.audio.config import CnnConfig
 from emo.models.losses import emotion_loss
 from shards.configfile import ConfigError, parse
 
 
 def branch(features=24, classes=5, **settings):
     torch.manual_seed(0)
-    built = AudioBranch(parse(AudioBranchConfig, settings, where="test"), classes, features)
+    built = Cnn(parse(CnnConfig, settings, where="test"), classes, features)
     with torch.no_grad():  # the first scores are nearly nothing by design; here they must show
         built.head.weight.mul_(100)
     return built.eval()
@@ -122,7 +122,7 @@ def test_half_precision_weights_take_single_precision_input():
 
 def test_five_convolutions_and_two_linear_layers_by_default():
     """The paper's section 5.2."""
-    layers = list(AudioBranch(AudioBranchConfig(), 5, 64).modules())
+    layers = list(Cnn(CnnConfig(), 5, 64).modules())
     assert sum(isinstance(layer, nn.Conv2d) for layer in layers) == 5
     assert sum(isinstance(layer, nn.Linear) for layer in layers) == 2
     assert not any("Norm" in type(layer).__name__ for layer in layers)
@@ -131,7 +131,7 @@ def test_five_convolutions_and_two_linear_layers_by_default():
 def test_learns_from_the_first_steps_at_its_usual_rate():
     """Which band is loud, told by clips of many lengths: 60 steps at 1e-3 are plenty."""
     torch.manual_seed(0)
-    model = AudioBranch(AudioBranchConfig(), 4, 16).train()
+    model = Cnn(CnnConfig(), 4, 16).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses = []
     for step in range(60):
@@ -163,4 +163,4 @@ def test_learns_from_the_first_steps_at_its_usual_rate():
 )
 def test_settings_that_make_no_network(settings, message):
     with pytest.raises(ConfigError, match=message):
-        parse(AudioBranchConfig, settings, where="test")
+        parse(CnnConfig, settings, where="test")

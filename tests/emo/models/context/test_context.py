@@ -7,14 +7,9 @@ from torch import nn
 
 from emo.models.branch import ModelError
 from emo.models.config import ModelConfig
-from emo.models.context import (
-    ContextModel,
-    TwoWayLstm,
-    attend,
-    carried,
-    histories,
-    turned,
-)
+from emo.models.context.bc_lstm import TwoWayLstm, turned
+from emo.models.context.icon import attend, carried, histories
+from emo.models.context.model import ContextModel
 from emo.models.losses import emotion_loss
 from emo.models.model import rebuild
 from shards.configfile import ConfigError, parse

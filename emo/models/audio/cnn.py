@@ -7,33 +7,45 @@ other results), and a clip's scores do not depend on how far its batch is padded
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from emo.models.branch import Evidence
-from emo.models.config import AudioBranchConfig
+from emo.models.audio.config import CnnConfig
+from emo.models.branch import Branch, BranchOutput
+from emo.models.numerics import wide
 
 
-class AudioBranch(nn.Module):
+class Cnn(Branch):
     """Spectrograms to class scores.
 
     Args:
         config: its settings.
         classes: how many scores.
-        features: bins a frame (mels or coefficients).
+        size: bins a frame (mels or coefficients).
     """
 
-    def __init__(self, config: AudioBranchConfig, classes: int, features: int) -> None:
+    behind: ClassVar = {"logits": (), "vector": ("head",), "states": ("hidden", "head")}
+
+    def __init__(
+        self,
+        config: CnnConfig,
+        classes: int,
+        size: int,
+        architecture: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
+        self.kind = config.kind
         self.config = config
-        blocks, width, bins = [], 1, features
+        blocks, width, bins = [], 1, size
         for channels in config.channels:
             blocks.append(ConvolutionBlock(width, channels, config.kernel, config.slope))
             width, bins = channels, (bins + 1) // 2
         self.blocks = nn.ModuleList(blocks)
-        pooled = width * bins * (2 if config.pooling == "mean_max" else 1)
+        pooled = width * bins * len(POOLINGS[config.pooling])
         self.hidden = nn.Linear(pooled, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, classes)
@@ -44,7 +56,7 @@ class AudioBranch(nn.Module):
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, audio_BTF: Tensor, mask_BT: Tensor) -> Evidence:
+    def forward(self, audio_BTF: Tensor, mask_BT: Tensor) -> BranchOutput:
         """Scores of `audio_BTF` (float, normalised), valid where `mask_BT` (bool) is set.
 
         Valid frames come first in every row; any number of them will do, none included.
@@ -64,20 +76,33 @@ class AudioBranch(nn.Module):
             else:
                 x_BCTF = block(x_BCTF, mask_BT)
             mask_BT = halve(mask_BT)
-        hidden_BD = F.leaky_relu(self.hidden(self._pool(x_BCTF, mask_BT)), self.config.slope)
+        pooled = [pool(x_BCTF, mask_BT).flatten(1) for pool in POOLINGS[self.config.pooling]]
+        hidden_BD = F.leaky_relu(self.hidden(torch.cat(pooled, dim=1)), self.config.slope)
         vector_BD = self.dropout(hidden_BD)
         states_BTD = x_BCTF.transpose(1, 2).flatten(2)
-        return Evidence(self.head(vector_BD), vector_BD, present_B, states_BTD, mask_BT)
+        return BranchOutput(self.head(vector_BD), vector_BD, present_B, states_BTD, mask_BT)
 
-    def _pool(self, x_BCTF: Tensor, mask_BT: Tensor) -> Tensor:
-        """Over the valid frames, which alone are not zero: mean, and on demand the maximum."""
-        count_B11 = mask_BT.sum(dim=1).clamp(min=1).to(x_BCTF.dtype)[:, None, None]
-        pooled = [x_BCTF.sum(dim=2) / count_B11]
-        if self.config.pooling == "mean_max":
-            low = torch.finfo(x_BCTF.dtype).min
-            highest = x_BCTF.masked_fill(~mask_BT[:, None, :, None], low).amax(dim=2)
-            pooled.append(highest.masked_fill(~mask_BT.any(dim=1)[:, None, None], 0.0))
-        return torch.cat([part.flatten(1) for part in pooled], dim=1)
+
+def mean_of_frames(x_BCTF: Tensor, mask_BT: Tensor) -> Tensor:
+    """[B, C, F]; frames outside the mask are zero, so they add nothing."""
+    sum_BCF = x_BCTF.sum(dim=2, dtype=wide(x_BCTF.dtype))
+    count_B11 = mask_BT.sum(dim=1).clamp(min=1).to(sum_BCF.dtype)[:, None, None]
+    return (sum_BCF / count_B11).to(x_BCTF.dtype)
+
+
+def maximum_of_frames(x_BCTF: Tensor, mask_BT: Tensor) -> Tensor:
+    """[B, C, F]; zero in rows without a frame."""
+    # A valid frame may be negative throughout: zeros of the padding must not win.
+    low = torch.finfo(x_BCTF.dtype).min
+    highest_BCF = x_BCTF.masked_fill(~mask_BT[:, None, :, None], low).amax(dim=2)
+    return highest_BCF.masked_fill(~mask_BT.any(dim=1)[:, None, None], 0.0)
+
+
+# By the name in the configuration: what is taken over time, side by side.
+POOLINGS = {
+    "mean": (mean_of_frames,),
+    "mean_max": (mean_of_frames, maximum_of_frames),
+}
 
 
 class ConvolutionBlock(nn.Module):

@@ -8,6 +8,7 @@ import transformers
 
 from emo.config import ExperimentConfig
 from emo.data.source import DataError
+from emo.models.branch import ModelError
 from emo.runs.predictions import read_lines
 from emo.serving.predict import Predictor
 from emo.training.train import train
@@ -112,3 +113,15 @@ def test_shards_of_another_tokenizer_are_refused(encoders, make_settings, tmp_pa
     )
     with pytest.raises(DataError, match=r"another tokenizer: build shards with text.tokenizer="):
         train(parse(ExperimentConfig, raw, "the test"))
+
+
+def test_lines_longer_than_the_positions_are_found_before_training(
+    tiny, lab, make_settings, tmp_path
+):
+    """Whichever batch the longest line comes in: no step is made."""
+    branch = lab.text_branch()
+    branch["build"]["positions"] = 5
+    raw = make_settings(tiny, tmp_path / "run", model={"text": branch}, train__global_batch=1)
+    with pytest.raises(ModelError, match=r"positions for 5 only: .*text\.max_tokens=5"):
+        train(parse(ExperimentConfig, raw, "the test"))
+    assert not (tmp_path / "run" / "log.jsonl").exists()

@@ -5,23 +5,25 @@ Paper, section 5.1: `bert-base-cased`, fine-tuned for five classes; RoBERTa was 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import transformers
 from torch import Tensor, nn
 
-from emo.models.branch import Evidence, ModelError
-from emo.models.config import SmallBertConfig, TextBranchConfig
+from emo.models.branch import Branch, BranchOutput, ModelError
+from emo.models.numerics import mean_valid
 from emo.models.pretrained import build_encoder, describe_encoder, load_encoder, without_pooler
+from emo.models.text.config import TextBranchConfig
 
 
-class TextBranch(nn.Module):
+class TextBranch(Branch):
     """Tokens to class scores. A line's scores do not depend on how far its batch is padded.
 
     Args:
         config: its settings.
         classes: how many scores.
-        vocabulary: ids that the tokenizer can give (`len(tokenizer)`).
+        size: ids that the tokenizer can give (`len(tokenizer)`).
         architecture: what `describe` gave; builds that encoder without reading its weights.
 
     Raises:
@@ -32,27 +34,25 @@ class TextBranch(nn.Module):
         self,
         config: TextBranchConfig,
         classes: int,
-        vocabulary: int,
+        size: int,
         architecture: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if architecture is not None:
             encoder = build_encoder(architecture)
-        elif config.build is not None:
-            encoder = _small_bert(config.build, vocabulary)
         else:
-            assert config.encoder is not None  # the configuration's validator saw to it
-            encoder = load_encoder(config.encoder, "model.text.encoder")
+            encoder = SOURCES[config.kind](config, size)
         rows = encoder.get_input_embeddings().num_embeddings
-        if rows < vocabulary:
+        if rows < size:
             raise ModelError(
-                f"model.text: the tokenizer of the shards has {vocabulary} entries, the encoder "
+                f"model.text: the tokenizer of the shards has {size} entries, the encoder "
                 f"only {rows}: build the shards with the encoder's own tokenizer"
             )
         if config.activation_checkpointing:
             encoder.gradient_checkpointing_enable({"use_reentrant": False})
         self.encoder = encoder
-        self.pooling = config.pooling
+        self.kind = str(encoder.config.model_type)
+        self.pool = POOLINGS[config.pooling]
         self.padding = _padding(encoder)
         self.longest = _longest(encoder)
         self.width: int = encoder.config.hidden_size
@@ -60,51 +60,78 @@ class TextBranch(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.width, classes)
 
-    def forward(self, tokens_BL: Tensor, mask_BL: Tensor) -> Evidence:
+    def forward(self, tokens_BL: Tensor, mask_BL: Tensor) -> BranchOutput:
         """Scores of `tokens_BL` (int64), valid where `mask_BL` (bool) is set, which comes first.
 
         Raises:
             ModelError: lines longer than the encoder has positions.
         """
-        if self.longest is not None and tokens_BL.shape[1] > self.longest:
-            raise ModelError(
-                f"a line has {tokens_BL.shape[1]} tokens, but the encoder has positions for "
-                f"{self.longest} only: lower the text's longest line when building the shards"
-            )
+        self.check_length(tokens_BL.shape[1])
         present_B = mask_BL.any(dim=1)
-        # Attention over nothing at all is not a number, so an absent line attends to one padding.
+        # A softmax over nothing at all is NaN, and stays NaN through any later mask, so an absent
+        # line attends to one place of padding.
         attended_BL = mask_BL.clone()
         attended_BL[:, 0] |= ~present_B
         # Whatever stands in the padding, even what is no id at all, the encoder sees its own.
         tokens_BL = tokens_BL.masked_fill(~mask_BL, self.padding)
         states_BLD = self.encoder(input_ids=tokens_BL, attention_mask=attended_BL.long())[0]
 
-        if self.pooling == "cls":
-            vector_BD = states_BLD[:, 0]
-        else:
-            weight_BL1 = attended_BL.unsqueeze(-1).to(states_BLD.dtype)
-            vector_BD = (states_BLD * weight_BL1).sum(dim=1) / weight_BL1.sum(dim=1)
+        vector_BD = self.pool(states_BLD, attended_BL)
         vector_BD = vector_BD * present_B.unsqueeze(-1).to(vector_BD.dtype)
         vector_BD = self.dropout(vector_BD)
-        return Evidence(self.head(vector_BD), vector_BD, present_B, states_BLD, mask_BL)
+        return BranchOutput(self.head(vector_BD), vector_BD, present_B, states_BLD, mask_BL)
+
+    def check_length(self, length: int) -> None:
+        """Raise ModelError where the encoder has fewer positions than `length` tokens."""
+        if self.longest is not None and length > self.longest:
+            raise ModelError(
+                f"a line has {length} tokens, but the encoder has positions for {self.longest} "
+                f"only: build the shards with text.max_tokens={self.longest}"
+            )
 
     def describe(self) -> dict[str, Any]:
         """The encoder's architecture as plain JSON."""
         return describe_encoder(self.encoder)
 
 
-def _small_bert(config: SmallBertConfig, vocabulary: int) -> Any:
+def first_position(states_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    """[B, D]; where BERT has its [CLS] and RoBERTa its <s>."""
+    return states_BLD[:, 0]
+
+
+# By the name in the configuration: (states [B, L, D], mask [B, L]) to vectors [B, D].
+POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cls": first_position,
+    "mean": mean_valid,
+}
+
+
+def _pretrained(config: TextBranchConfig, vocabulary: int) -> Any:
+    assert config.encoder is not None
+    return load_encoder(config.encoder, "model.text.encoder")
+
+
+def _small_bert(config: TextBranchConfig, vocabulary: int) -> Any:
+    sizes = config.build
+    assert sizes is not None
     settings = transformers.BertConfig(
         vocab_size=vocabulary,
-        hidden_size=config.hidden,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        intermediate_size=config.intermediate,
-        max_position_embeddings=config.positions,
-        hidden_dropout_prob=config.dropout,
-        attention_probs_dropout_prob=config.dropout,
+        hidden_size=sizes.hidden,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        intermediate_size=sizes.intermediate,
+        max_position_embeddings=sizes.positions,
+        hidden_dropout_prob=sizes.dropout,
+        attention_probs_dropout_prob=sizes.dropout,
     )
     return without_pooler(transformers.BertModel(settings))
+
+
+# By `TextBranchConfig.kind`: makes the encoder.
+SOURCES: dict[str, Callable[[TextBranchConfig, int], Any]] = {
+    "encoder": _pretrained,
+    "build": _small_bert,
+}
 
 
 def _padding(encoder: Any) -> int:

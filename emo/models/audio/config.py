@@ -1,0 +1,127 @@
+"""Settings of the audio branches. Importing this file loads neither torch nor transformers.
+
+A new kind is a configuration here and in `AudioConfig`, a file beside this one, and an entry in
+`emo.models.registry`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from emo.models.parts import BranchConfig, Dropout
+from shards.configfile import Config
+
+
+class CnnConfig(BranchConfig):
+    """Audio: convolutions in the VGG manner over a spectrogram, then two linear layers.
+
+    One block for each entry of `channels`: convolution, max pooling by 2 in time and frequency,
+    LeakyReLU with `slope`. `pooling` over time is the mean of the valid frames, or that and their
+    maximum side by side. `hidden` is the width between the linear layers; `dropout` acts there.
+    """
+
+    kind: Literal["cnn"] = "cnn"
+    channels: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (8, 16, 32, 64, 64), min_length=1, max_length=8
+    )
+    kernel: int = Field(3, ge=1, le=9)
+    slope: float = Field(0.01, ge=0, lt=1)
+    pooling: Literal["mean", "mean_max"] = "mean"
+    hidden: int = Field(64, gt=0)
+    dropout: Dropout = 0.2
+    channels_last: bool = True
+    activation_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _odd_kernel(self) -> CnnConfig:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, to keep the frames aligned, not {self.kernel}")
+        return self
+
+
+class ElmConfig(Config):
+    """An extreme learning machine: `hidden` random units, least squares with `ridge` behind them.
+
+    `ridge` is the penalty on the squared output weights, as a share of the number of utterances.
+    """
+
+    hidden: int = Field(120, gt=0)
+    ridge: float = Field(1e-4, gt=0)
+
+
+class ElmBranchConfig(BranchConfig):
+    """What the two classic systems share: windows of `context` frames of low-level descriptors.
+
+    Windows begin every `stride` frames. Statistics of posteriors go to the `elm`, among them each
+    class' fraction above `threshold`.
+    """
+
+    gives_states: ClassVar[bool] = False
+    fits_head: ClassVar[bool] = True
+
+    context: int = Field(25, ge=1)
+    stride: int = Field(1, ge=1)
+    threshold: float = Field(0.2, gt=0, lt=1)
+    elm: ElmConfig = ElmConfig()
+
+    @model_validator(mode="after")
+    def _odd_context(self) -> ElmBranchConfig:
+        if self.context % 2 == 0:
+            raise ValueError(f"context must be odd, to have a middle frame, not {self.context}")
+        return self
+
+
+class BiLstmNullConfig(ElmBranchConfig):
+    """Lee & Tashev's BiLSTM whose frames say an emotion or NULL; `hidden` is a direction's."""
+
+    kind: Literal["bilstm_null"]
+    hidden: int = Field(128, gt=0)
+    layers: int = Field(2, gt=0)
+    dropout: Dropout = 0.0
+
+
+class DnnElmConfig(ElmBranchConfig):
+    """Han's DNN-ELM: `layers` of `hidden` over the `loudest` share of an utterance's segments."""
+
+    kind: Literal["dnn_elm"]
+    hidden: int = Field(256, gt=0)
+    layers: int = Field(3, gt=0)
+    loudest: float = Field(0.1, gt=0, le=1)
+    dropout: Dropout = 0.0
+
+
+class SpeechEncoderConfig(BranchConfig):
+    """Audio: a pretrained speech encoder over the waveform, then two linear layers.
+
+    `encoder` is a name on the Hugging Face hub, or a folder: wav2vec 2.0, HuBERT or WavLM. `tune`
+    says what of it learns: nothing (its layers are weighted by what is learnt), the transformer
+    behind its convolutions, or everything. `normalise` brings every clip to mean 0 and variance 1;
+    None does as the encoder's own preprocessing does. `hidden` is the width between the linear
+    layers; `dropout` acts there.
+    """
+
+    reads_waveform: ClassVar[bool] = True
+
+    kind: Literal["speech_encoder"]
+    encoder: str
+    tune: Literal["nothing", "transformer", "everything"] = "nothing"
+    normalise: bool | None = None
+    hidden: int = Field(256, gt=0)
+    dropout: Dropout = 0.2
+    activation_checkpointing: bool = False
+
+
+def _kind(given: Any) -> str:
+    # Configurations and descriptions from before there were other kinds name none.
+    return str(given.get("kind", "cnn") if isinstance(given, dict) else given.kind)
+
+
+AudioConfig = Annotated[
+    Annotated[CnnConfig, Tag("cnn")]
+    | Annotated[BiLstmNullConfig, Tag("bilstm_null")]
+    | Annotated[DnnElmConfig, Tag("dnn_elm")]
+    | Annotated[SpeechEncoderConfig, Tag("speech_encoder")],
+    Discriminator(_kind),
+]

@@ -1,0 +1,94 @@
+"""Tokens attend to frames, frames to tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emo.models.branch import BranchOutput, column
+from emo.models.fusion.config import CrossAttentionConfig
+from emo.models.numerics import mean_valid
+
+
+class CrossAttentionFusion(nn.Module):
+    """Every token looks for the frames that concern it, every frame for the tokens.
+
+    The crossmodal attention of Tsai et al. 2019 ("Multimodal transformer for unaligned multimodal
+    language sequences"), one block a direction: what attention finds is added to the sequence and
+    normalised; valid places are averaged; a linear layer each, summed. Unlike there, no further
+    self-attention: the branches' own encoders have seen to that.
+    """
+
+    def __init__(
+        self, config: CrossAttentionConfig, classes: int, widths: Mapping[str, int]
+    ) -> None:
+        super().__init__()
+        hidden = config.hidden
+        self.inner = nn.ModuleDict({name: nn.Linear(n, hidden) for name, n in widths.items()})
+        self.attend = nn.ModuleDict(
+            {name: CrossAttention(hidden, config.heads, config.dropout) for name in widths}
+        )
+        self.norm = nn.ModuleDict({name: nn.LayerNorm(hidden) for name in widths})
+        self.join = nn.ModuleDict({name: nn.Linear(hidden, hidden) for name in widths})
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, outputs: Mapping[str, BranchOutput]) -> Tensor:
+        """`logits_BC` from one or more branches' outputs."""
+        dtype = self.head.weight.dtype
+        states, masks = {}, {}
+        for name, branch in outputs.items():
+            assert branch.states_BTD is not None
+            assert branch.mask_BT is not None
+            states[name] = self.inner[name](branch.states_BTD.to(dtype))
+            masks[name] = branch.mask_BT
+        parts = []
+        for name, mask_BT in masks.items():
+            x_BTD = states[name]
+            # In one order on every rank: under ZeRO-3 and FSDP each call is a collective.
+            for other in (one for one in masks if one != name):
+                x_BTD = x_BTD + self.attend[name](x_BTD, states[other], masks[other])
+            joined_BD = self.join[name](mean_valid(self.norm[name](x_BTD), mask_BT))
+            parts.append(joined_BD * column(mask_BT.any(dim=1), joined_BD))
+        return self.head(self.dropout(F.gelu(torch.stack(parts).sum(dim=0))))
+
+
+class CrossAttention(nn.Module):
+    """Queries of one sequence over another (Vaswani et al. 2017), `heads` side by side.
+
+    Of linear layers that are called as such: `nn.MultiheadAttention` reads the weights of a child
+    that it does not call, which ZeRO-3 has not gathered.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x_BTD: Tensor, other_BSD: Tensor, mask_BS: Tensor) -> Tensor:
+        """What each place of `x_BTD` finds in `other_BSD`, where `mask_BS` is set: [B, T, D].
+
+        Zero in rows where nothing is set.
+        """
+        some_B = mask_BS.any(dim=1)
+        attended_BS = mask_BS.clone()
+        # Attention over nothing at all is NaN, in the gradient too: masking its result would come
+        # too late. Such rows attend to one place, and count for nothing below.
+        attended_BS[:, 0] |= ~some_B
+        query, key, value = (
+            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer, x in ((self.query, x_BTD), (self.key, other_BSD), (self.value, other_BSD))
+        )
+        heard_BHTD = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=attended_BS[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        heard_BTD = self.out(heard_BHTD.transpose(1, 2).flatten(2))
+        return heard_BTD * some_B[:, None, None].to(heard_BTD.dtype)

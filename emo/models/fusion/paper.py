@@ -1,0 +1,42 @@
+"""The paper's fusion: class probabilities, a linear layer a branch, summed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from emo.models.branch import BranchOutput, column
+from emo.models.fusion.config import PaperFusionConfig
+from emo.models.numerics import at_least_float32
+
+
+class PaperFusion(nn.Module):
+    """The paper's fusion (section 5.3): class probabilities, a Linear each, summed.
+
+    The softmax of the sum is left to the loss. Where the branches' errors are independent given the
+    emotion, scores that add up are what Bayes' rule asks for.
+    """
+
+    def __init__(self, config: PaperFusionConfig, classes: int, widths: Mapping[str, int]) -> None:
+        super().__init__()
+        self.linear = nn.ModuleDict({name: nn.Linear(classes, classes) for name in widths})
+        if config.identity_start:
+            for layer in self.linear.values():
+                assert isinstance(layer, nn.Linear)
+                nn.init.eye_(layer.weight)
+                layer.weight.data.mul_(config.scale)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, outputs: Mapping[str, BranchOutput]) -> Tensor:
+        """`logits_BC` from one or more branches' outputs."""
+        parts = []
+        for name, branch in outputs.items():
+            layer = self.linear[name]
+            assert isinstance(layer, nn.Linear)
+            # In half precision a softmax would lose the small probabilities.
+            probabilities_BC = torch.softmax(at_least_float32(branch.logits_BC), dim=-1)
+            scores_BC = layer(probabilities_BC.to(layer.weight.dtype))
+            parts.append(scores_BC * column(branch.present_B, scores_BC))
+        return torch.stack(parts).sum(dim=0)

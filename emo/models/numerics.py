@@ -1,0 +1,32 @@
+"""Sums that half precision cannot hold, taken in float32."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x`, in float32 if it is in half precision."""
+    return x.float() if x.dtype in HALF else x
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """`dtype`, or float32 in place of a half precision: what sums over frames are taken in.
+
+    float16 ends at 65,504, which a count of frames passes, and a sum over fewer; bfloat16 cannot
+    tell a count of 257 from 256.
+    """
+    return torch.float32 if dtype in HALF else dtype
+
+
+def mean_valid(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over the places of `x_BTD` that `mask_BT` (bool) has, [B, D]; zero in rows without any.
+
+    Places outside the mask must be finite.
+    """
+    sum_BD = (x_BTD * mask_BT.unsqueeze(-1).to(x_BTD.dtype)).sum(dim=1, dtype=wide(x_BTD.dtype))
+    count_B1 = mask_BT.sum(dim=1, keepdim=True).clamp(min=1).to(sum_BD.dtype)
+    return (sum_BD / count_B1).to(x_BTD.dtype)
