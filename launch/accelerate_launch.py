@@ -15,10 +15,14 @@ import subprocess
 import sys
 
 PR_SET_PDEATHSIG = 1
+EXIT_TRANSIENT = 76  # nothing wrong in what was asked for: the same again may well succeed
 
 
 def main() -> int:
-    """Run the launcher on our arguments; its exit code is 0, 1, or 129 after a SIGHUP."""
+    """Run the launcher on our arguments.
+
+    Its exit code is 0, 76 if the first rank to fail was ended by a signal, 129 after a SIGHUP, else 1.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGINT,SIGQUIT"  # torchrun's, without SIGTERM
     if sys.platform == "linux":
@@ -36,6 +40,7 @@ def main() -> int:
             name = signal.Signals(-failure.exitcode).name
             memory = ", most often for want of memory" if name == "SIGKILL" else ""
             print(f"error: rank {rank} was ended by {name}{memory}", file=sys.stderr)
+            return EXIT_TRANSIENT
         return 1
     except SignalException:
         return 128 + signal.SIGHUP

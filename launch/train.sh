@@ -13,11 +13,12 @@
 #   EMO_GRACE         seconds a preempted run has to save before it is killed (120)
 #
 # Exit code: 0 trained to the end; 75 stopped early with a checkpoint (run again with resume=auto);
-# 143 or 130 (Ctrl-C) stopped before it could save one: an older checkpoint may be there; 2 something
-# the user can mend; 1 any other failure.
+# 143 or 130 (Ctrl-C) stopped before it could save one: an older checkpoint may be there; 76 a process
+# was killed, lost or late (run again with resume=auto); 2 something the user can mend; 1 any other
+# failure.
 set -euo pipefail
 
-usage() { sed -n '2,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 fail() { echo "error: $1" >&2; exit 2; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) # launch/ of a checkout, or emo/launch in a wheel

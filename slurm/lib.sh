@@ -4,6 +4,7 @@
 #   0: done
 #   75 on any node: saved before a preemption or time limit                -> requeue
 #   a signal's: a node's step was killed, the others' errors are its echo  -> requeue
+#   76 on every node that failed: a rank was killed, lost or late          -> requeue
 #   any other, and a node is dead: the survivors' errors are its echo      -> requeue
 #   any other, all nodes alive: a real error                               -> fail, no requeue
 #
@@ -14,6 +15,7 @@
 # that changes as the job gets on.
 
 SAVED=75                            # launch/train.sh: stopped by a signal, everything is saved
+TRANSIENT=76                        # launch/train.sh: a rank was killed, lost or late
 
 # shellcheck source=slurm/site.sh
 source "${EMO_SITE:-slurm/site.sh}"
@@ -109,12 +111,15 @@ node_address() {
 # unless it was killed itself. A command that a signal ended, but 143, which may be srun's own doing,
 # is a cause whenever its end was written; else the first end counts.
 decide() {
-    local code=$1 first file one
+    local code=$1 first file one transient=0 others=0
     if ((code == SAVED)) || grep -qsx "$SAVED" "$EMO_JOB"/exit.*; then requeue "saved"; fi
     for file in "$EMO_JOB"/exit.*; do
         if [[ -s $file ]]; then one=$(<"$file"); else one=0; fi
         if ((one > 128 && one != 143)); then requeue "a step was killed (exit $one)"; fi
+        if ((one == TRANSIENT)); then transient=1; elif ((one > 0 && one < 128)); then others=1; fi
     done
+    # Ranks that lose a peer end so, also where the peer met a real error: that node's end counts.
+    if ((transient && !others)); then requeue "a rank was killed, lost or late (exit $TRANSIENT)"; fi
     first=$(find "$EMO_JOB" -name 'exit.*' -printf '%T@ %p\n' | sort -n | head -n 1 | cut -d' ' -f2-)
     if [[ -n $first ]]; then code=$(<"$first"); fi
     if ((code >= 128)); then requeue "a step was killed (exit $code)"; fi

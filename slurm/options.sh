@@ -41,5 +41,54 @@ site_options() {
     words+=("--cpus-per-task=$cpus" "${SITE_SBATCH[@]}")
 }
 
+# Inside a job (an interactive one, say), SLURM_* tell of that job. sbatch would hand them to ours,
+# whose srun would take SLURM_MEM_PER_CPU, SLURM_CPU_BIND and the like for orders.
+for variable in "${!SLURM_@}"; do
+    case $variable in SLURM_CONF* | SLURM_CLUSTERS) ;; *) unset "$variable" ;; esac
+done
+
+refuse() {                          # refuse TEXT: end with a message, nothing submitted
+    echo "slurm/${0##*/}: $1" >&2
+    exit 2
+}
+
+need_scheduler() {
+    command -v sbatch >/dev/null || refuse "sbatch is not on this machine; submit from a login node \
+of the cluster, or see the commands with --dry-run"
+}
+
+# check_strategy STRATEGY [sbatch options]: refuse GPUs that nobody asks the scheduler for.
+check_strategy() {
+    local strategy=$1 option
+    shift
+    [[ $strategy =~ ^(cpu|gpu|zero[123]|fsdp)$ ]] ||
+        refuse "strategy $strategy: not one of cpu gpu zero1 zero2 zero3 fsdp"
+    if [[ $strategy != gpu ]] || ((SITE_GPUS_PER_NODE > 0)); then return; fi
+    for option in "$@" "${SITE_SBATCH[@]}"; do
+        case $option in --gpus* | --gres=gpu* | -G*) return ;; esac
+    done
+    refuse "strategy gpu needs GPUs: set SITE_GPUS_PER_NODE in ${EMO_SITE:-slurm/site.sh}, or take cpu"
+}
+
+# refuse_bad_configs CONFIG [key=value ...] [-- CONFIG [key=value ...]]...: refuse what `emo config`
+# refuses: a typo should not come to light when a job has waited for its turn. Where the programs are
+# not on this machine, the jobs will tell.
+refuse_bad_configs() {
+    local problems
+    problems=$(
+        set +eu # see slurm/step.sh
+        site_activate >/dev/null 2>&1
+        command -v "${SITE_RUN_IN[0]:-emo}" >/dev/null || exit 0
+        one=()
+        for word in "$@" --; do
+            if [[ $word != -- ]]; then one+=("$word"); continue; fi
+            "${SITE_RUN_IN[@]}" emo config "${one[@]}" 2>&1 >/dev/null & # at once: they start slowly
+            one=()
+        done
+        wait
+    )
+    if grep -q '^error: ' <<<"$problems"; then refuse "nothing is submitted:"$'\n'"$problems"; fi
+}
+
 # The strategy of trainings for which none is named.
 site_strategy() { if ((SITE_GPUS_PER_NODE > 0)); then echo gpu; else echo cpu; fi; }

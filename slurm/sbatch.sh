@@ -21,16 +21,26 @@ done
 script=${1:-}
 script=${script#slurm/} script=${script%.sbatch}
 if [[ ! $script =~ ^[a-z]+$ || ! -f slurm/$script.sbatch ]]; then
-    echo "slurm/sbatch.sh: '${1:-}' is no script in slurm/ (sbatch options are given as --name=value);" \
-        "slurm/sbatch.sh --help shows an example" >&2
-    exit 2
+    refuse "'${1:-}' is no script in slurm/ (sbatch options are given as --name=value); \
+slurm/sbatch.sh --help shows an example"
 fi
 shift
+if ((!dry)); then need_scheduler; fi
 arguments=()
 for word in "$@"; do
     case $word in *=*) ;; *) word=$(from_here "$word") ;; esac
     arguments+=("$word")
 done
+
+# What a training is told; what crossval itself reads (fold=K, --seeds K) is no setting.
+if [[ $script == train || $script == crossval ]] && ((${#arguments[@]} > 1)); then
+    check_strategy "${arguments[0]}" "${own[@]}"
+    settings=()
+    for word in "${arguments[@]:2}"; do
+        case $word in fold=* | -*) ;; *=*) settings+=("$word") ;; esac
+    done
+    refuse_bad_configs "${arguments[1]}" "${settings[@]}"
+fi
 
 log=%x-%j
 case $script in preprocess | crossval) log=%x-%A_%a ;; esac

@@ -86,7 +86,10 @@ show() {                            # one chain
     if [[ -f $chain/table.md ]]; then echo "  table        $chain/table.md"; fi
 }
 
-if (($# > 1)); then
+if [[ " $* " == *" -h "* || " $* " == *" --help "* ]]; then
+    sed -n '2,3s/^# //p' slurm/status.sh
+    exit 0
+elif (($# > 1)) || [[ ${1:-} == -* ]]; then
     echo "usage: slurm/status.sh [NAME]" >&2
     exit 2
 elif (($# == 1)); then

@@ -1,41 +1,36 @@
 #!/usr/bin/env bash
-# Submits the whole chain: preprocess (array) -> merge -> text and audio -> fusion -> evaluate.
+# Submits the whole chain: preprocess (array) -> merge -> trainings -> their fusion -> evaluate.
 set -euo pipefail
 CALLER=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=slurm/options.sh
 source slurm/options.sh
 
-STAGES=(preprocess merge text audio fusion evaluate)
-declare -A AFTER=([preprocess]="" [merge]="preprocess" [text]="merge" [audio]="merge"
-    [fusion]="text audio" [evaluate]="text audio fusion")
-
 help() {
     cat <<'END'
-usage: slurm/submit.sh SHARDS TEXT AUDIO FUSION [options] [key=value ...]
+usage: slurm/submit.sh SHARDS TRAINING... [FUSION] [options] [key=value ...]
 
-SHARDS, TEXT, AUDIO and FUSION are the configurations of the shards and of the three trainings;
-key=value is handed to the three trainings. Folders in them count from the repository. For instance:
+SHARDS and the others are the configurations of the shards and of the trainings; key=value is handed
+to all trainings. Folders in them count from the repository. For instance:
 
   slurm/submit.sh configs/shards/sample.yaml configs/sample/{text,audio,fusion}.yaml --nodes 2
 
-  --name NAME      the chain's folder below SITE_RUNS (default: the folder name of FUSION)
+Each training is a stage, named like its file. FUSION, a configuration with an `init:`, comes last: it
+waits for the others, and `init` names those called text and audio. Of exactly three trainings with
+a fusion, the first is called text, the second audio, the third fusion, whatever their files' names.
+
+  --name NAME      the chain's folder below SITE_RUNS (default: the last file's folder)
   --nodes N        nodes of each training (1)
   --strategy S     cpu, gpu, zero1, zero2, zero3 or fsdp (gpu where site.sh has GPUs, else cpu)
   --tasks N        array tasks of the preprocessing (3)
-  --from STAGE     begin with preprocess, merge, text, audio, fusion or evaluate; the stages before
-                   it must have succeeded
-  --dry-run        print every command, submit nothing
+  --from STAGE     begin with preprocess, merge, a training or evaluate; the stages before it must
+                   have succeeded
+  --dry-run        check the configurations, print every command, submit nothing
 
 slurm/site.sh says on which partition, with how many GPUs, and so on. slurm/status.sh NAME says
 where the chain stands. The same command again, after a failure, goes on: what is there already,
 shards or a finished training, is not made twice.
 END
-}
-
-refuse() {
-    echo "slurm/submit.sh: $1" >&2
-    exit 2
 }
 
 name="" nodes=1 strategy=$(site_strategy) tasks=3 from=preprocess dry=0 configs=() overrides=()
@@ -52,22 +47,50 @@ while (($# > 0)); do
     esac
 done
 
-((${#configs[@]} == 4)) || refuse "four configurations are needed (shards, text, audio, fusion), \
-${#configs[@]} given; slurm/submit.sh --help shows an example"
+((${#configs[@]} >= 2)) || refuse "configurations are needed: of the shards, and of one training or \
+more; slurm/submit.sh --help shows an example"
 for file in "${configs[@]}"; do
     [[ -f $file ]] || refuse "$file: no such file"
 done
 [[ $nodes =~ ^[1-9][0-9]*$ ]] || refuse "--nodes $nodes: not a positive number"
 [[ $tasks =~ ^[1-9][0-9]*$ ]] || refuse "--tasks $tasks: not a positive number"
-[[ $strategy =~ ^(cpu|gpu|zero[123]|fsdp)$ ]] ||
-    refuse "--strategy $strategy: not one of cpu gpu zero1 zero2 zero3 fsdp"
-[[ " ${STAGES[*]} " == *" $from "* ]] || refuse "--from $from: not one of ${STAGES[*]}"
-name=${name:-$(basename "$(dirname "$(realpath -s "${configs[3]}")")")}
+check_strategy "$strategy"
+name=${name:-$(basename "$(dirname "$(realpath -s "${configs[-1]}")")")}
 [[ $name =~ ^[A-Za-z0-9_-][A-Za-z0-9._-]*$ ]] ||
     refuse "--name $name: letters, digits, '_', '-' and, after the first, '.' only"
 [[ $SITE_RUNS != *[,%]* ]] || refuse "SITE_RUNS=$SITE_RUNS: sbatch gives ',' and '%' a meaning"
-((dry)) || command -v sbatch >/dev/null || refuse "sbatch is not on this machine; submit from a \
-login node of the cluster, or see the commands with --dry-run"
+((dry)) || need_scheduler
+
+# The trainings: names in order, the configuration of each; FUSION is the last one's name, or empty.
+trainings=() FUSION=""
+declare -A config_of=()
+if grep -q '^init:' "${configs[-1]}"; then FUSION=last; fi
+for file in "${configs[@]:1}"; do
+    stage=$(basename "$file")
+    stage=${stage%.y*ml}
+    if [[ -n $FUSION ]] && ((${#configs[@]} == 4)); then
+        stage=text
+        case ${#trainings[@]} in 1) stage=audio ;; 2) stage=fusion ;; esac
+    elif grep -q '^init:' "$file" && [[ $file != "${configs[-1]}" ]]; then
+        refuse "$file starts from other trainings (init): name it last"
+    fi
+    [[ $stage =~ ^[A-Za-z0-9_-]+$ ]] ||
+        refuse "$file: a training is named like its file: letters, digits, '_' and '-' only"
+    if [[ -v config_of[$stage] || " preprocess merge evaluate " == *" $stage "* ]]; then
+        refuse "$file: another stage is called $stage already: rename or copy the file"
+    fi
+    trainings+=("$stage")
+    config_of[$stage]=$file
+done
+if [[ -n $FUSION ]]; then FUSION=${trainings[-1]}; fi
+
+STAGES=(preprocess merge "${trainings[@]}" evaluate)
+declare -A AFTER=([preprocess]="" [merge]="preprocess" [evaluate]="${trainings[*]}")
+for stage in "${trainings[@]}"; do AFTER[$stage]=merge; done
+if ((${#trainings[@]} > 1)) && [[ -n $FUSION ]]; then
+    AFTER[$FUSION]="${trainings[*]::${#trainings[@]}-1}"
+fi
+[[ " ${STAGES[*]} " == *" $from "* ]] || refuse "--from $from: not one of ${STAGES[*]}"
 
 chain=$SITE_RUNS/$name
 run() { echo "$chain/$1"; }         # the run folder of a training stage
@@ -75,7 +98,7 @@ run() { echo "$chain/$1"; }         # the run folder of a training stage
 # options STAGE / script STAGE: what sbatch gets before and after the script, in the array `words`.
 options() {
     local kind=$1 log=%j
-    case $1 in text | audio | fusion) kind=train ;; esac
+    if [[ -v config_of[$1] ]]; then kind=train; fi
     site_options "$kind"
     case $kind in
         preprocess) log=%A_%a; words+=("--array=0-$((tasks - 1))") ;;
@@ -86,16 +109,22 @@ options() {
 }
 
 script() {
+    local branch before
     case $1 in
         preprocess) words=(slurm/preprocess.sbatch "$tasks" "${configs[0]}") ;;
         merge) words=(slurm/merge.sbatch "${configs[0]}" "tasks=$tasks") ;;
-        text) words=(slurm/train.sbatch "$strategy" "${configs[1]}" "run=$(run text)") ;;
-        audio) words=(slurm/train.sbatch "$strategy" "${configs[2]}" "run=$(run audio)") ;;
-        fusion) words=(slurm/train.sbatch "$strategy" "${configs[3]}" "run=$(run fusion)"
-            "init.text=$(run text)" "init.audio=$(run audio)") ;;
-        evaluate) words=(slurm/evaluate.sbatch "$(run text)" "$(run audio)" "$(run fusion)") ;;
+        evaluate)
+            words=(slurm/evaluate.sbatch)
+            for before in "${trainings[@]}"; do words+=("$(run "$before")"); done ;;
+        *)
+            words=(slurm/train.sbatch "$strategy" "${config_of[$1]}" "run=$(run "$1")")
+            for branch in text audio; do
+                if [[ $1 == "$FUSION" && $1 != "$branch" && -v config_of[$branch] ]]; then
+                    words+=("init.$branch=$(run "$branch")")
+                fi
+            done
+            words+=("${overrides[@]}") ;;
     esac
-    case $1 in text | audio | fusion) words+=("${overrides[@]}") ;; esac
 }
 
 declare -A id=()
@@ -117,26 +146,16 @@ refuse_if_live() {
     fi
 }
 
-# A typo in the last training's configuration should not come to light when the others have run.
-# Where the programs are not on this machine, the jobs will tell.
-refuse_bad_configs() {
-    local stage problems
-    problems=$(
-        set +eu # see slurm/step.sh
-        site_activate >/dev/null 2>&1
-        command -v "${SITE_RUN_IN[0]:-emo}" >/dev/null || exit 0
-        for stage in text audio fusion; do
-            script "$stage"
-            "${SITE_RUN_IN[@]}" emo config "${words[@]:2}" 2>&1 >/dev/null & # at once: they start slowly
-        done
-        wait
-    )
-    if grep -q '^error: ' <<<"$problems"; then refuse "nothing is submitted:"$'\n'"$problems"; fi
-}
-
+settings=()
+for stage in "${trainings[@]}"; do
+    script "$stage"
+    settings+=(-- "${words[@]:2}")
+done
 if ((!dry)); then
     refuse_if_live
-    refuse_bad_configs
+fi
+refuse_bad_configs "${settings[@]:1}"
+if ((!dry)); then
     mkdir -p "$chain/logs" || refuse "$chain/logs cannot be made: see SITE_RUNS in slurm/site.sh"
 fi
 # The record for status.sh: of stages that are not submitted now, the last submission stays.

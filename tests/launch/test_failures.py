@@ -63,6 +63,19 @@ def test_a_rank_killed_alone_ends_all(broken, tmp_path):
     assert run.gone()
 
 
+def test_the_launcher_says_that_a_rank_was_killed_where_no_other_can(broken, tmp_path):
+    run = broken("0:3:hangs", processes=1)
+    run.wait_for("global batch")
+    while not (tmp_path / "run/checkpoints/step-00000002").is_dir():
+        time.sleep(0.05)
+    [rank] = run.ranks()
+    os.kill(rank, signal.SIGKILL)
+    assert run.wait(60) == 76
+    assert "error: rank 0 was ended by SIGKILL, most often for want of memory" in run.output
+    assert "Traceback" not in run.output
+    assert run.gone()
+
+
 def test_a_hung_rank_ends_all_when_the_time_is_over(broken):
     run = broken("1:3:hangs", "runtime.timeout_seconds=3")
     assert run.wait(120) == 1

@@ -346,6 +346,7 @@ def repository(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
         path.chmod(0o755)
     for name in ("shards", "text", "audio", "fusion"):
         (root / f"{name}.yaml").touch()
+    (root / "fusion.yaml").write_text("init: {text: runs/text, audio: runs/audio}\n")
     yield root
     cluster.cancel_all()
 

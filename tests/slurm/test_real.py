@@ -63,7 +63,8 @@ class Lab:
         self.write("shards", shards)
         self.write("text", {"data": data, "model": {"text": TEXT}, "train": LONG})
         self.write("audio", {"data": data, "model": {"audio": AUDIO}, "train": BRIEF})
-        self.write("fusion", {"data": data, "model": both, "train": BRIEF})
+        init = {branch: str(folder / branch) for branch in RUNS[:2]}  # submit.sh names the chain's
+        self.write("fusion", {"init": init, "data": data, "model": both, "train": BRIEF})
 
     def write(self, name: str, config: dict) -> None:
         named = config if name == "shards" else {"name": name, **config}

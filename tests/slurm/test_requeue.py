@@ -58,6 +58,27 @@ def test_real_error_is_not_requeued(cluster, repository: Path, submit: Callable[
     assert "NaN loss at step 3" in log_of(repository, job)
 
 
+def test_lost_ranks_are_requeued_until_they_make_no_progress(
+    cluster, repository: Path, submit: Callable[..., int]
+) -> None:
+    """Exit 76 on every node: a rank was killed, or did not come; no node and no step is dead."""
+    job = submit(*TRAIN, "steps=20", "every=2", "fail_at=5", "code=76", "lost=76", "seconds=0.02")
+    assert cluster.finish(job, seconds=120) == "FAILED"
+    assert cluster.job(job)["Restarts"] == "3"
+    said = history(repository, job)
+    assert "requeued a rank was killed, lost or late (exit 76), at step 4" in said[1]
+    assert "3 starts in a row made no progress (step 4" in said[-1]
+
+
+def test_a_real_error_counts_more_than_the_ranks_that_miss_its_rank(
+    cluster, repository: Path, submit: Callable[..., int]
+) -> None:
+    job = submit(*TRAIN, "fail_at=3", "code=2", "lost=76")
+    assert cluster.finish(job) == "FAILED"
+    assert cluster.job(job)["Restarts"] == "0"
+    assert "failed exit 2" in history(repository, job)[-1]
+
+
 def test_cancelled_job_stays_cancelled(
     cluster, repository: Path, submit: Callable[..., int]
 ) -> None:
@@ -105,10 +126,10 @@ def test_dead_node_ends_the_job_on_all_and_requeues(
 ) -> None:
     """Two trainings at once: one whose survivors hang, one whose survivors raise an error."""
     jobs = {
-        lost: submit(
-            *TRAIN[:-1], f"run={lost}", f"lost={lost}", "steps=100", "every=5", "seconds=0.1"
+        name: submit(
+            *TRAIN[:-1], f"run={name}", f"lost={lost}", "steps=100", "every=5", "seconds=0.1"
         )
-        for lost in ("hang", "exit")
+        for name, lost in (("hang", "hang"), ("exit", "1"))
     }
     for job in jobs.values():
         wait_until_trains(cluster, repository, job)

@@ -15,19 +15,29 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CONFIGS = ("shards.yaml", "text.yaml", "audio.yaml", "fusion.yaml")
+FUSION = "init: {text: runs/text, audio: runs/audio}\n"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The scripts, four empty configurations, and nothing else."""
+    """The scripts, four configurations, an `emo` that finds nothing wrong, and nothing else."""
     shutil.copytree(ROOT / "slurm", tmp_path / "slurm")
     for name in CONFIGS:
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text(FUSION if name == "fusion.yaml" else "")
+    program(tmp_path, "emo", "exit 0")
     return tmp_path
+
+
+def program(folder: Path, name: str, *lines: str) -> None:
+    """A shell script in `folder`/bin, which is first in the PATH of `run`."""
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin" / name).write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    (folder / "bin" / name).chmod(0o755)
 
 
 def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name != "EMO_SITE"}
+    kept["PATH"] = f"{folder / 'bin'}:{kept['PATH']}"
     return subprocess.run(
         ["bash", *words], cwd=folder, env=kept | environment, capture_output=True, text=True
     )
@@ -107,10 +117,11 @@ def test_names_count_from_where_the_user_stands(folder: Path) -> None:
     there = folder / "my own"
     there.mkdir()
     for name in CONFIGS:
-        (there / f"my {name}").touch()
+        shutil.copy(folder / name, there / f"my {name}")
     done = subprocess.run(
         ["bash", "../slurm/submit.sh", "--dry-run", "--name", "c", *(f"my {n}" for n in CONFIGS)],
         cwd=there,
+        env=os.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
     )
@@ -123,11 +134,15 @@ def test_names_count_from_where_the_user_stands(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("shards.yaml",), "four configurations are needed"),
+        (("shards.yaml",), "configurations are needed: of the shards, and of one training"),
+        (("shards.yaml", "fusion.yaml", "text.yaml"), "fusion.yaml starts from other trainings"),
+        (("shards.yaml", "text.yaml", "text.yaml"), "another stage is called text already"),
+        (("shards.yaml", "shards.yaml", "merge.yaml"), "merge.yaml: no such file"),
         (("shards.yaml", "text.yaml", "audio.yaml", "lost.yaml"), "lost.yaml: no such file"),
         ((*CONFIGS, "--from", "train"), "--from train: not one of preprocess merge"),
         ((*CONFIGS, "--nodes", "0"), "--nodes 0: not a positive number"),
-        ((*CONFIGS, "--strategy", "ddp"), "--strategy ddp: not one of cpu gpu"),
+        ((*CONFIGS, "--strategy", "ddp"), "strategy ddp: not one of cpu gpu"),
+        ((*CONFIGS, "--strategy", "gpu"), "strategy gpu needs GPUs: set SITE_GPUS_PER_NODE"),
         ((*CONFIGS, "--node", "2"), "unknown option --node"),
         ((*CONFIGS, "--tasks"), "--tasks needs a value"),
         ((*CONFIGS, "--name", "a b"), "--name a b: letters"),
@@ -141,6 +156,111 @@ def test_wrong_arguments_are_named(folder: Path, words: tuple[str, ...], message
     assert not done.stdout
 
 
+@pytest.mark.parametrize("branch", ["text", "audio"])
+def test_a_chain_of_one_training(folder: Path, branch: str) -> None:
+    words = ("slurm/submit.sh", "shards.yaml", f"{branch}.yaml", "--name", "c", "--dry-run")
+    done = run(folder, *words, "train.epochs=2")
+    assert done.returncode == 0, done.stderr
+    commands = [shlex.split(line) for line in done.stdout.splitlines()]
+    assert len(commands) == 4
+    train, evaluate = commands[2:]
+    start = train.index("slurm/train.sbatch")
+    assert train[start + 2 :] == [f"{branch}.yaml", f"run=runs/c/{branch}", "train.epochs=2"]
+    assert f"--dependency=afterok:{branch.upper()}_ID" in evaluate
+    assert evaluate[-2:] == ["slurm/evaluate.sbatch", f"runs/c/{branch}"]
+
+
+def test_trainings_are_named_like_their_files_and_a_fusion_waits_for_those_before(
+    folder: Path,
+) -> None:
+    for name in ("audio-wide.yaml", "bilstm.yml"):
+        (folder / name).touch()
+    (folder / "both.yaml").write_text(FUSION)
+    files = ("text.yaml", "audio-wide.yaml", "bilstm.yml", "both.yaml")
+    done = run(folder, "slurm/submit.sh", "shards.yaml", *files, "--name", "c", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    *_, text, wide, bilstm, both, evaluate = (
+        shlex.split(line) for line in done.stdout.splitlines()
+    )
+    for command in (text, wide, bilstm):
+        assert "--dependency=afterok:MERGE_ID" in command
+        assert not any(word.startswith("init.") for word in command)
+    assert "--dependency=afterok:TEXT_ID:AUDIO-WIDE_ID:BILSTM_ID" in both
+    assert both[-3:] == ["both.yaml", "run=runs/c/both", "init.text=runs/c/text"]
+    assert evaluate[-4:] == [f"runs/c/{n}" for n in ("text", "audio-wide", "bilstm", "both")]
+
+
+def test_configurations_are_checked_before_anything_is_submitted_or_shown(folder: Path) -> None:
+    """What `emo config` is asked, and that its error ends the script."""
+    program(
+        folder,
+        "emo",
+        'echo "$@" >>asked',
+        'case "$*" in *epoch=*) echo "error: epoch" >&2; exit 2;; esac',
+    )
+    program(folder, "sbatch", "touch submitted")
+    one = ("slurm/sbatch.sh", "train", "cpu", "text.yaml", "run=r", "train.epoch=3")
+    fold = ("slurm/sbatch.sh", "crossval", "cpu", "text.yaml", "train.epoch=3")
+    chain = ("slurm/submit.sh", *CONFIGS, "--name", "c", "train.epoch=3")
+    for words in (one, fold, chain, (*chain, "--dry-run"), (one[0], "--dry-run", *one[1:])):
+        done = run(folder, *words)
+        assert done.returncode == 2
+        assert "nothing is submitted:\nerror: epoch" in done.stderr
+        assert not done.stdout
+    assert not (folder / "submitted").exists()
+    asked = (folder / "asked").read_text().splitlines()
+    assert "config text.yaml run=r train.epoch=3" in asked
+    inits = "init.text=runs/c/text init.audio=runs/c/audio"
+    assert f"config fusion.yaml run=runs/c/fusion {inits} train.epoch=3" in asked
+    well = run(folder, *fold[:-1], "fold=1", "train.epochs=3")
+    assert well.returncode == 0, well.stderr
+    assert (folder / "submitted").exists()
+    assert (folder / "asked").read_text().splitlines()[-1] == "config text.yaml train.epochs=3"
+
+
+def test_without_a_scheduler_the_error_says_so(folder: Path) -> None:
+    """A PATH with the tools that the scripts use, and no sbatch."""
+    tools = ("bash", "basename", "dirname", "realpath", "grep", "sed", "cat")
+    for tool in tools:
+        (folder / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    for words in (
+        ("slurm/sbatch.sh", "evaluate", "runs/a"),
+        ("slurm/submit.sh", *CONFIGS),
+    ):
+        done = subprocess.run(
+            ["bash", *words], cwd=folder, env={"PATH": str(folder / "bin")},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert f"{words[0]}: sbatch is not on this machine; submit from a login node" in done.stderr
+        assert "command not found" not in done.stderr
+    assert not (folder / "runs").exists()
+
+
+def test_gpus_may_be_asked_for_in_the_options_of_one_script(folder: Path) -> None:
+    words = ("train", "gpu", "text.yaml", "run=r")
+    refused = run(folder, "slurm/sbatch.sh", "--dry-run", *words)
+    assert refused.returncode == 2
+    assert "strategy gpu needs GPUs: set SITE_GPUS_PER_NODE in slurm/site.sh" in refused.stderr
+    assert run(folder, "slurm/sbatch.sh", "--dry-run", "--gpus-per-node=2", *words).returncode == 0
+
+
+def test_the_job_in_which_it_is_called_leaves_no_trace_in_ours(folder: Path) -> None:
+    """An interactive job's memory and binding would be orders to the srun of ours."""
+    program(folder, "sbatch", "env >submitted")
+    outside = {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_QOS": "long"}
+    inside = {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "2000", "SLURM_CPU_BIND": "cores"}
+    done = run(folder, "slurm/sbatch.sh", "evaluate", "runs/a", **outside, **inside)
+    assert done.returncode == 0, done.stderr
+    seen = dict(
+        line.split("=", 1)
+        for line in (folder / "submitted").read_text().splitlines()
+        if "=" in line
+    )
+    assert outside.items() <= seen.items()
+    assert not inside.keys() & seen.keys()
+
+
 def test_missing_site_file_is_named(folder: Path) -> None:
     done = run(folder, "slurm/submit.sh", *CONFIGS, "--dry-run", EMO_SITE="lost.sh")
     assert done.returncode == 2
@@ -152,6 +272,14 @@ def test_status_of_an_unknown_chain(folder: Path) -> None:
     assert done.returncode == 2
     assert "no chain nothing in runs" in done.stderr
     assert "no chain below runs" in run(folder, "slurm/status.sh").stdout
+
+
+def test_help_is_no_chain(folder: Path) -> None:
+    for script in ("status.sh", "submit.sh", "sbatch.sh"):
+        done = run(folder, f"slurm/{script}", "--help")
+        assert done.returncode == 0
+        assert f"usage: slurm/{script}" in done.stdout
+    assert run(folder, "slurm/status.sh", "--all").returncode == 2
 
 
 def test_left_out_tests_are_named_with_the_line_that_installs(tmp_path: Path) -> None:
