@@ -15,6 +15,7 @@ from shards import __version__, atomic
 from shards.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, run_command_line
 
 EXIT_SAVED = 75  # stopped early with a checkpoint: EX_TEMPFAIL, "try again"
+EXIT_TRANSIENT = 76  # another rank was killed, lost or late: the same again may well succeed
 EXIT_OTHER = 1
 
 
@@ -154,7 +155,7 @@ def explain(error: Exception) -> tuple[int, str | None]:
             "resume=auto"
         )
     if isinstance(error, RankError):
-        return EXIT_OTHER, str(error)
+        return EXIT_TRANSIENT, str(error)
     return EXIT_OTHER, None
 
 
