@@ -21,7 +21,7 @@ EXIT_TRANSIENT = 76  # nothing wrong in what was asked for: the same again may w
 def main() -> int:
     """Run the launcher on our arguments.
 
-    Its exit code is 0, 76 if the first rank to fail was ended by a signal, 129 after a SIGHUP, else 1.
+    Its exit code is 0 or 1; 76 if a signal ended the first rank to fail; 129 after a SIGHUP.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGINT,SIGQUIT"  # torchrun's, without SIGTERM
