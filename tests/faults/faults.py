@@ -21,6 +21,7 @@ def raises(model: Any, micro: list[Any]) -> None:
 
 
 def hangs(model: Any, micro: list[Any]) -> None:
+    print("this rank hangs", flush=True)
     time.sleep(3600)
 
 

@@ -88,9 +88,7 @@ def test_a_hung_rank_ends_all_when_the_time_is_over(broken):
 
 def test_a_hung_rank_does_not_outlive_the_grace_of_a_stop(broken, tmp_path):
     run = broken("0:3:hangs", EMO_GRACE="2")
-    while not (tmp_path / "run/checkpoints/step-00000002").is_dir():
-        assert run.process.poll() is None, run.output
-        time.sleep(0.05)
+    run.wait_for("this rank hangs")  # a signal before that would find it able to save
     began = time.monotonic()
     run.process.send_signal(signal.SIGTERM)
     assert run.wait(60) == 143  # 75 would say that it saved
