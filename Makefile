@@ -6,7 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo table3 test check bench torture venv clean
+QUICK := tests/test_imports.py tests/test_house_rules.py tests/test_configs.py \
+	tests/shards/test_configfile.py tests/shards/test_cli.py tests/shards/build/test_job.py \
+	tests/shards/store/test_verify.py tests/shards/views tests/emo/test_metrics.py \
+	tests/emo/data/test_plan.py tests/emo/models/test_model.py tests/emo/runs \
+	tests/emo/evaluation/test_compare.py tests/launch/test_train_sh_alone.py \
+	tests/launch/test_failures.py::test_a_run_that_ends_well_says_so_in_five_lines_and_a_file \
+	tests/launch/test_failures.py::test_a_bug_on_one_rank_ends_all_and_is_shown_alone
+
+.PHONY: help demo table3 test quick check bench torture venv clean
 
 help:
 	@grep -E '^## ' Makefile | sed 's/^## //'
@@ -30,7 +38,12 @@ table3: venv
 
 ## make test    every test (CPU only, no network)
 test: venv
-	python -m pytest tests -m "not torture"
+	tests/run.sh
+
+## make quick   the most telling tests, in at most three minutes: configurations, the job, damage,
+##              views, plans, metrics, checkpoints, a launched run that ends well and one that fails
+quick: venv
+	OMP_NUM_THREADS=1 python -m pytest -m "not torture" $(QUICK)
 
 ## make check   lint, format, types, dead code, shell scripts, the rules for imports and sizes
 check: venv
@@ -39,7 +52,7 @@ check: venv
 	mypy
 	vulture
 	python -m pytest tests/test_imports.py tests/test_house_rules.py
-	find launch slurm benchmarks .ci -name '*.sh' -o -name '*.sbatch' -o -path .ci/run | xargs -r shellcheck -x
+	find launch slurm benchmarks tests .ci -name '*.sh' -o -name '*.sbatch' -o -path .ci/run | xargs -r shellcheck -x
 
 ## make torture every kill, damage and preemption there is (hours); figures go to benchmarks/results
 torture: venv
