@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 from emo.distributed import launcher
+from emo.distributed.launch_files import TRAIN
 from shards import __version__, atomic
 from shards.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, run_command_line
 
@@ -23,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="emo",
         description="Train, evaluate and compare speech emotion models on shards.",
-        epilog="Train over several processes with launch/train.sh STRATEGY CONFIG [key=value ...]",
+        epilog=f"Train over several processes with {TRAIN} STRATEGY CONFIG [key=value ...]",
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

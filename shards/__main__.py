@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shards import __version__
-from shards.errors import UserError, run_command_line
+from shards.errors import UserError, nearest, run_command_line
 
 BUILD_HELP = """\
 Makes every shard of CONFIG that is not there yet and publishes the dataset. Stopped at any moment,
@@ -164,6 +164,8 @@ def _words(settings: Sequence[str], known: Sequence[str]) -> tuple[dict[str, str
         name, equals, value = setting.partition("=")
         if equals and name in known:
             words[name] = value
+        elif equals and (near := nearest(name, known, cutoff=0.75)):
+            raise UserError(f"{name}={value}: did you mean {near}={value}?")
         else:
             overrides.append(setting)
     return words, overrides

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from shards.corpora.utterance import CODES, NO_MAJORITY
-from shards.errors import UserError
+from shards.errors import UserError, suggestion
 
 CODE_NAMES = {
     "ang": "anger",
@@ -116,7 +116,7 @@ def label_set(spec: str | Mapping[str, Sequence[str]]) -> LabelSet:
         if spec not in LABEL_SETS:
             raise LabelSetError(
                 f"unknown label set {spec!r}: use one of {', '.join(LABEL_SETS)}, "
-                "or a map from class names to codes"
+                f"or a map from class names to codes{suggestion(spec, LABEL_SETS)}"
             )
         groups: Mapping[str, Sequence[str]] = LABEL_SETS[spec]
         name = spec

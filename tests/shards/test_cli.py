@@ -92,6 +92,7 @@ def test_overrides_reach_the_configuration(
         (["build", "CONFIG", "workers=0"], "from 1 up"),
         (["build", "CONFIG", "workers=two"], "from 1 up"),
         (["build", "CONFIG", "check=full"], "check=deep"),
+        (["build", "CONFIG", "worker=2"], "worker=2: did you mean workers=2?"),
         (["build", "CONFIG", "corpus.root=/nowhere"], "/nowhere"),
         (["merge", "CONFIG"], "nothing was built here yet"),
         (["verify", "/nowhere"], "is this the dataset's folder?"),

@@ -29,7 +29,13 @@ def test_reports_all_errors_at_once(small, tmp_path: Path) -> None:
         parse(ShardConfig, raw, "x.yaml")
     message = str(caught.value)
     assert "4 problems" in message
-    for part in ("'fife'", "did you mean 'seed'", "utterances_per_shard", "did you mean 'mels'"):
+    for part in (
+        "'fife'",
+        "did you mean 'five'",
+        "did you mean 'seed'",
+        "utterances_per_shard",
+        "did you mean 'mels'",
+    ):
         assert part in message
 
 
