@@ -14,7 +14,7 @@ TOKENIZER = "tokenizer"  # a copy of the dataset's
 STATISTICS = "statistics.json"  # mean and standard deviation per feature bin
 METRICS = "metrics.json"
 BAD_STEP = "bad-step.json"  # what is known of a step that was not finite and ended the run
-EXIT = "exit.json"  # how the last launch ended: reason, step, launch id
+EXIT = "exit.json"  # how the last launch ended: exit code and reason
 LOCK = "lock"  # held while a launch writes here
 
 
