@@ -87,8 +87,8 @@ def experiment(sizes: dict[str, int], batch: int, **runtime: Any) -> ExperimentC
     return parse(ExperimentConfig, raw, "the benchmark")
 
 
-def measure(config: ExperimentConfig, length: int, steps: int, warm: int) -> tuple[float, float]:
-    """Seconds a step (median) and the peak memory in MB."""
+def start(config: ExperimentConfig, length: int) -> tuple[Run, Batch]:
+    """A run of `config` ready to step, and one batch of random words on its device."""
     batch = config.train.global_batch
     clip = config.optim.clip or 0.0
     runtime = Runtime.start(config.runtime, accumulation=1, micro_batch=batch, clip=clip)
@@ -109,14 +109,23 @@ def measure(config: ExperimentConfig, length: int, steps: int, warm: int) -> tup
         inputs={name: tensor.to(device) for name, tensor in words.items()},
     )
     setting: Any = SimpleNamespace(config=config, samples=InMemory())  # all that a step reads of it
-    run = Run(runtime, setting, model, Tracker(config.run, main=False, step=0), optimizer)
+    return Run(runtime, setting, model, Tracker(config.run, main=False, step=0), optimizer), whole
+
+
+def step_of(run: Run, batch: Batch) -> None:
+    """One optimizer step; that it was applied is asserted."""
+    assert train_step(run, [batch], len(batch.valid)).applied
+
+
+def measure(config: ExperimentConfig, length: int, steps: int, warm: int) -> tuple[float, float]:
+    """Seconds a step (median) and the peak memory in MB."""
+    run, batch = start(config, length)
     times = []
     for _ in range(warm + steps):
         began = now()
-        done = train_step(run, [whole], batch)
+        step_of(run, batch)
         times.append(now() - began)
-        assert done.applied
-    on_gpu = runtime.device.type == "cuda"
+    on_gpu = run.runtime.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else resident("VmHWM")
     return statistics.median(times[warm:]), peak
 
