@@ -35,9 +35,9 @@ def probe(function: Callable[[Path], tuple[bool, str]]) -> Callable[[Path], tupl
 def long_clip_in_fp16(folder: Path) -> tuple[bool, str]:
     """25 s of sound through a speech encoder with group normalisation, in fp16 and in fp32."""
     import transformers
+    from emo.models.speech import SpeechBranch
 
     from emo.models.config import SpeechEncoderConfig
-    from emo.models.speech import SpeechBranch
 
     sizes = transformers.Wav2Vec2Config(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
