@@ -87,10 +87,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train(path: Path, overrides: list[str]) -> int:
-    """Train as one of the launched processes and leave word of how it ended.
+    """Train as one of the launched processes; returns the exit code.
 
-    The first process to fail shows its error and leaves its code for launch/train.sh (the launcher
-    turns every code into 1); rank 0 writes how it ended into the run folder, for people.
+    The first process to fail shows its error and leaves its exit code for launch/train.sh, because
+    the launcher turns every code into 1. Rank 0 writes into the run folder how the launch ended,
+    for people.
     """
     launcher.die_with_parent()
     launcher.watch(())
@@ -107,30 +108,31 @@ def train(path: Path, overrides: list[str]) -> int:
         reason = run_training(config)
         code = 0 if reason == "done" else EXIT_SAVED
         if code:
-            launcher.claim_end(code)
+            launcher.write_exit_code(code)
     except UserError as error:
         from emo.distributed.collectives import OtherRankFailed
 
         code, reason = EXIT_USER_ERROR, str(error)
-        if not isinstance(error, OtherRankFailed) and launcher.claim_end(code):
+        if not isinstance(error, OtherRankFailed) and launcher.write_exit_code(code):
             print(f"error: {error}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         code, reason = EXIT_INTERRUPTED, "interrupted"
-        launcher.claim_end(code)
+        launcher.write_exit_code(code)
     except Exception as error:
         code, message = explain(error)
         reason = message or f"{type(error).__name__}: {error}"
-        if launcher.claim_end(code):
+        if launcher.write_exit_code(code):
             if message is None:
                 traceback.print_exc()
             print(f"error: {reason}", file=sys.stderr, flush=True)
-    if launcher.main():
-        leave_word(code, reason, run)
+    if launcher.is_main():
+        write_outcome(code, reason, run)
     if code in (0, EXIT_SAVED):
         launcher.stop_watching()
         end_process_group()
         return code
-    # The others may wait for this rank for ever: no leave-taking, which could wait for them.
+    # Not sys.exit: Python would run exit handlers, and those of the process group wait for the
+    # other ranks, which may hang in a collective that waits for this one.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -160,7 +162,7 @@ def explain(error: Exception) -> tuple[int, str | None]:
     return EXIT_OTHER, None
 
 
-def leave_word(code: int, reason: str, run: Path | None) -> None:
+def write_outcome(code: int, reason: str, run: Path | None) -> None:
     """Write into the run folder how this launch ended."""
     if run is not None and run.is_dir():
         from emo.runs import files

@@ -73,12 +73,15 @@ else
 fi
 nodes=${EMO_NODES:-1}
 
-settings=()
+settings=() # EMO_DEVICE: each rank checks that this is what it has
 if $on_cpu; then
+  settings+=(EMO_DEVICE=cpu)
   # ZeRO on the CPU must not be told of the CPU by accelerate: it would become plain DDP.
   if [[ $strategy == zero* ]]; then settings+=(DS_ACCELERATOR=cpu); else settings+=(ACCELERATE_USE_CPU=true); fi
   threads=$(($(nproc) / processes))
   settings+=("OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}")
+else
+  settings+=(EMO_DEVICE=gpu)
 fi
 
 command=(

@@ -1,9 +1,9 @@
-"""DeepSpeed's compiled operations: kept in this environment, and never waited for in vain.
+"""DeepSpeed's compiled operations: kept in this environment, compiled by one process at a time.
 
-torch lets one process compile while the others wait for a file named `lock` to go. A process that
-is killed while it compiles leaves that file behind, and every later ZeRO run would hang at its
-start. So ranks take turns under a lock of the kernel's, which dies with its holder: who holds it
-knows that any such file is a leftover.
+torch lets one process compile while the others wait until a file named `lock` is gone. A process
+that is killed while it compiles leaves that file behind, and every later ZeRO run would hang at
+its start. So ranks take turns under a lock of the kernel, which ends with its holder. The holder
+knows that any such file was left behind, and removes it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _TURN = "turn.lock"
 
 
 @contextmanager
-def own_turn() -> Iterator[None]:
-    """Around what compiles or loads an operation; other processes wait, at most while it lasts.
+def compilation_lock() -> Iterator[None]:
+    """Hold this around what compiles or loads an operation; other processes wait meanwhile.
 
-    Operations are kept beside the packages they belong to: in the home folder, torch's default,
-    two environments would compile over each other's every time.
+    Operations are kept inside this environment. In the home folder, torch's default, two
+    environments would each time compile over the other's.
     """
     if FOLDER not in os.environ:
         home = (

@@ -1,6 +1,7 @@
-"""This process and its launcher: which rank it is, when it shall stop, how it says how it ended.
+"""This process and its launcher: which rank it is, when it must stop, which exit code it leaves.
 
-Imports nothing heavy: signals that come while torch is still being imported are heard too.
+The one file that reads the launcher's environment variables. It imports nothing heavy, so that
+signals are heard which come while torch is still being imported.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 
 from shards import processes
 
-_EXIT_FILE = "EMO_EXIT_FILE"  # set by launch/train.sh: where the first process to fail says so
+# Set by launch/train.sh: the file for the first exit code, and the device that it chose.
+_EXIT_FILE = "EMO_EXIT_FILE"
+_DEVICE = "EMO_DEVICE"
 _stop = False
 _watched: set[signal.Signals] = set()
 
@@ -28,7 +31,7 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def main() -> bool:
+def is_main() -> bool:
     """Whether this is rank 0."""
     return os.environ.get("RANK", "0") == "0"
 
@@ -39,8 +42,17 @@ def die_with_parent() -> None:
         processes.die_with_parent()
 
 
+def device() -> str | None:
+    """The device that launch/train.sh chose, "cpu" or "gpu"; None without it."""
+    return os.environ.get(_DEVICE)
+
+
 def watch(names: Iterable[str]) -> None:
-    """From now on SIGTERM and the signals of these names (USR1 ...) only ask for a stop."""
+    """From now on SIGTERM and the signals of these names (USR1 ...) only ask for a stop.
+
+    A handler sets a flag and does nothing else: the signal may come in the middle of a collective
+    or of a checkpoint, and all ranks have to stop at the same step.
+    """
 
     def request_stop(number: int, frame: Any) -> None:
         global _stop
@@ -58,23 +70,27 @@ def stop_requested() -> bool:
 
 
 def stop_watching() -> None:
-    """Be deaf to the watched signals: Python gives its own handlers up before it has ended."""
+    """Ignore the watched signals from now on.
+
+    Python removes its handlers before it has ended. A signal in that moment would kill a run that
+    has finished, and its exit code would say so.
+    """
     for number in _watched:
         signal.signal(number, signal.SIG_IGN)
 
 
-def claim_end(code: int) -> bool:
-    """Leave `code` for launch/train.sh; False if another process of this node spoke before.
+def write_exit_code(code: int) -> bool:
+    """Leave `code` for launch/train.sh, which ends with it. False if another rank came first.
 
-    The first to fail is the cause. What the others then say (a lost connection, say) would only
-    bury it, so who comes late keeps silent.
+    The first rank to fail knows the cause. Errors of the others only follow from it (a lost
+    connection, say) and would bury it: whoever gets False prints nothing.
     """
     path = os.environ.get(_EXIT_FILE)
     if path is None:
         return True
     try:
-        with Path(path).open("x") as file:
+        with Path(path).open("x") as file:  # x: the kernel lets one process make it
             file.write(str(code))
-    except OSError:  # it is there already
+    except OSError:
         return False
     return True

@@ -1,9 +1,9 @@
 """One canonical training state, whatever the strategy.
 
-Weights in full fp32 and the optimizer's moments, by parameter name. Written under DDP, ZeRO-1/2/3
-or FSDP2 with any number of processes, it is read under any other: elasticity needs no conversion,
-and nothing of it is pickled. The price is that rank 0 holds 12 bytes a parameter on the CPU while
-it saves (12 GB for a model of a billion parameters).
+Weights in full fp32 and the optimizer's moments, by parameter name. What was written under DDP,
+ZeRO-1/2/3 or FSDP2 with any number of processes can be read under any other without conversion,
+and nothing of it is pickled. The price: rank 0 holds 12 bytes a parameter on the CPU while it saves
+(12 GB for a model of a billion parameters).
 
 Every function here is a collective: all ranks call it together.
 """
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from emo.distributed import zero
 from emo.distributed.runtime import Runtime
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -50,7 +51,7 @@ def gather_moments(
     """Adam's moments as `<parameter>/exp_avg`, `/exp_avg_sq`, `/step`; empty on ranks above 0."""
     result: dict[str, Tensor] = {}
     steps = _step_counts(runtime, model, optimizer)
-    for name, parameter in _trainable(runtime, model):
+    for name, parameter in _trainable(model):
         if name not in steps:
             continue  # no step was taken yet
         for key in MOMENTS:
@@ -73,7 +74,7 @@ def scatter_weights(runtime: Runtime, model: nn.Module, weights: dict[str, Tenso
 def scatter_moments(
     runtime: Runtime,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Any,
     moments: dict[str, Tensor],
 ) -> None:
     """Write full moments (every rank has them all) into the wrapped optimizer."""
@@ -81,18 +82,20 @@ def scatter_moments(
         return
     step = float(max(v for k, v in moments.items() if k.endswith("/step")))
     if runtime.zero:
-        _create_zero_state(optimizer, step)
-    for name, parameter in _trainable(runtime, model):
+        # accelerate's wrapper holds DeepSpeed's optimizer, which holds Adam.
+        zero.create_moments(_innermost(optimizer), optimizer.optimizer, step, MOMENTS)
+    for name, parameter in _trainable(model):
         if f"{name}/step" not in moments:
             continue
-        if not runtime.zero:
-            state = _inner(optimizer).state[parameter]
-            state["step"] = moments[f"{name}/step"].clone().to(torch.float32)
+        if runtime.zero:
             for key in MOMENTS:
-                state[key] = _like(parameter, moments[f"{name}/{key}"])
-        else:
-            for key in MOMENTS:
-                _set_zero(runtime, parameter, moments[f"{name}/{key}"], key)
+                zero.set_moment(parameter, moments[f"{name}/{key}"], key, runtime)
+            continue
+        state = _innermost(optimizer).state[parameter]
+        # Fused Adam reads the count on the device of the weights, and refuses one on the CPU.
+        state["step"] = moments[f"{name}/step"].clone().to(parameter.device, torch.float32)
+        for key in MOMENTS:
+            state[key] = _like(parameter, moments[f"{name}/{key}"])
 
 
 def loss_scale(scaler: Any) -> dict[str, float] | None:
@@ -124,14 +127,14 @@ def set_loss_scale(scaler: Any, found: dict[str, float] | None) -> None:
         scaler.load_state_dict(scaler.state_dict() | own)
 
 
-def _trainable(runtime: Runtime, model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for name, parameter in bare(model).named_parameters():
         if parameter.requires_grad:
             yield name, parameter
 
 
-def _inner(optimizer: Any) -> torch.optim.Optimizer:
-    """The torch optimizer inside accelerate's and DeepSpeed's wrappers."""
+def _innermost(optimizer: Any) -> torch.optim.Optimizer:
+    """Adam itself, inside accelerate's and DeepSpeed's wrappers."""
     while hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
     return optimizer
@@ -140,94 +143,37 @@ def _inner(optimizer: Any) -> torch.optim.Optimizer:
 def _full_parameter(runtime: Runtime, tensor: Tensor) -> Tensor:
     if isinstance(tensor, DTensor):
         return tensor.full_tensor()
-    if not runtime.zero:
-        return tensor
-    from deepspeed.runtime.zero import GatheredParameters
-    from deepspeed.utils import safe_get_full_fp32_param
-
-    if tensor.requires_grad:
-        master = safe_get_full_fp32_param(tensor)
-        if master is not None:
-            return master
-    with GatheredParameters([tensor] if hasattr(tensor, "ds_id") else []):
-        full = tensor.detach().clone()
-    return full.float() if full.is_floating_point() else full
+    return zero.full_weight(tensor) if runtime.zero else tensor
 
 
 def _set_parameter(runtime: Runtime, tensor: Tensor, value: Tensor) -> None:
     if isinstance(tensor, DTensor):
         tensor.copy_(_like(tensor, value))
-        return
-    if not runtime.zero:
+    elif runtime.zero:
+        zero.set_weight(tensor, value, runtime)
+    else:
         tensor.copy_(value)
-        return
-    from deepspeed.runtime.zero import GatheredParameters
-
-    with GatheredParameters([tensor] if hasattr(tensor, "ds_id") else [], modifier_rank=0):
-        tensor.data.copy_(value)
-    if tensor.requires_grad:
-        _set_zero(runtime, tensor, value, None)
 
 
 def _full_moment(runtime: Runtime, optimizer: Any, parameter: nn.Parameter, key: str) -> Tensor:
     if runtime.zero:
-        from deepspeed.utils import safe_get_full_optimizer_state
-
-        return safe_get_full_optimizer_state(parameter, key)
-    moment = _inner(optimizer).state[parameter][key]
+        return zero.full_moment(parameter, key)
+    moment = _innermost(optimizer).state[parameter][key]
     return moment.full_tensor() if isinstance(moment, DTensor) else moment
 
 
 def _step_counts(runtime: Runtime, model: nn.Module, optimizer: Any) -> dict[str, float]:
-    state = _inner(optimizer).state
+    """How many steps Adam took for each trained parameter; empty before the first."""
+    state = _innermost(optimizer).state
     if runtime.zero:  # one count for each flat partition, all alike
         counts = [float(s["step"]) for s in state.values() if "step" in s]
         [count] = runtime.from_main(counts[:1]) or [None]
-        return {} if count is None else {name: count for name, _ in _trainable(runtime, model)}
+        return {} if count is None else {name: count for name, _ in _trainable(model)}
     return {
         name: float(state[parameter]["step"])
-        for name, parameter in _trainable(runtime, model)
+        for name, parameter in _trainable(model)
         if "step" in state.get(parameter, {})
     }
-
-
-def _create_zero_state(optimizer: Any, step: float) -> None:
-    """DeepSpeed makes Adam's state in its first step; a resumed run needs it before."""
-    adam = _inner(optimizer)
-    zero = optimizer.optimizer  # DeepSpeed's, inside accelerate's wrapper
-    # Stage 3 shows Adam its weights only while it steps.
-    flats = getattr(zero, "fp32_partitioned_groups_flat", None) or [
-        flat for group in adam.param_groups for flat in group["params"]
-    ]
-    # DeepSpeed's own Adam, for optimizers beside a GPU, counts in plain integers.
-    in_torch = type(adam).__module__.startswith("torch.")
-    for flat in flats:
-        count = torch.tensor(step, dtype=torch.float32) if in_torch else int(step)
-        adam.state[flat] = {"step": count} | {k: torch.zeros_like(flat) for k in MOMENTS}
-    if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):
-        # Stages 1 and 2 find moments through the weights, linked in the first step or now.
-        zero._hp_optimizer_states_linked = False
-        zero._lazy_init_hp_params_optimizer_state()
-
-
-def _set_zero(runtime: Runtime, parameter: Tensor, value: Tensor, key: str | None) -> None:
-    """Write a full value into DeepSpeed's fp32 weights (`key` None) or a moment of theirs."""
-    from deepspeed import utils
-
-    value = value.to(runtime.device, torch.float32)
-    if hasattr(parameter, "ds_id"):
-        # Stage 3 cuts a weight into `world` parts of one length. Its setter for full values forgets
-        # the padding of the last part, so each rank writes its own part.
-        padded = torch.nn.functional.pad(value.flatten(), (0, -value.numel() % runtime.world))
-        part = padded.view(runtime.world, -1)[runtime.rank]
-        if key is None:
-            utils.safe_set_local_fp32_param(parameter, part)
-        else:
-            utils.safe_set_local_optimizer_state(parameter, part, key)
-    elif key is None:
-        utils.safe_set_full_fp32_param(parameter, value)
-    else:
-        utils.safe_set_full_optimizer_state(parameter, value, key)
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """What each strategy asks of accelerate and DeepSpeed, and whether that is what runs.
 
-accelerate silently runs something else than was asked for in several settings (ZeRO or FSDP with
-the CPU flag becomes plain data parallelism, a missing launcher becomes one process).
-`differences` finds out.
+In several settings accelerate silently runs something else than was asked for: ZeRO or FSDP with
+the CPU flag becomes plain data parallelism, a missing launcher becomes one process. `differences`
+finds this out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -23,13 +24,22 @@ from accelerate.utils import (
     InitProcessGroupKwargs,
 )
 
-from emo.distributed import compilation, launch_files, launcher
-from emo.distributed.config import ZERO, RuntimeConfig, RuntimeMismatch
+from emo.distributed import compilation, launch_files, launcher, zero
+from emo.distributed.config import ZERO, RuntimeConfig, RuntimeMismatch, Strategy
 
+RUNS_AS: dict[Strategy, tuple[DistributedType, ...]] = {  # accelerate's word for it
+    "cpu": (DistributedType.MULTI_CPU, DistributedType.NO),
+    "gpu": (DistributedType.MULTI_GPU, DistributedType.NO),
+    "zero1": (DistributedType.DEEPSPEED,),
+    "zero2": (DistributedType.DEEPSPEED,),
+    "zero3": (DistributedType.DEEPSPEED,),
+    "fsdp": (DistributedType.FSDP,),
+}
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def input_dtype(config: RuntimeConfig) -> torch.dtype:
+    """What floating-point inputs must be cast to before the model sees them."""
     if config.precision == "fp64":
         return torch.float64
     if config.strategy in ZERO:  # DeepSpeed casts the whole model
@@ -38,6 +48,14 @@ def input_dtype(config: RuntimeConfig) -> torch.dtype:
 
 
 def check_device(config: RuntimeConfig) -> None:
+    """Raise RuntimeMismatch for settings that this machine or this strategy does not have."""
+    if launcher.device() == "gpu" and not torch.cuda.is_available():
+        # Strategies other than gpu would go on, on the CPU, at a hundredth of the speed.
+        raise RuntimeMismatch(
+            "launch/train.sh found GPUs, but torch sees no CUDA device: install a torch with CUDA, "
+            "check the driver with nvidia-smi, or hide the GPUs with CUDA_VISIBLE_DEVICES= to "
+            "train on the CPU"
+        )
     if config.strategy == "gpu" and not torch.cuda.is_available():
         raise RuntimeMismatch(
             "strategy gpu was asked for, but torch sees no CUDA device; use strategy cpu, or check "
@@ -57,12 +75,17 @@ def check_device(config: RuntimeConfig) -> None:
 def make_accelerator(
     config: RuntimeConfig, accumulation: int, micro_batch: int, clip: float
 ) -> Accelerator:
+    """accelerate's engine for the strategy; joins the other ranks.
+
+    Raises:
+        RuntimeMismatch: the process was not launched for ZeRO or FSDP.
+    """
     on_cpu = not torch.cuda.is_available() or config.strategy == "cpu"
     group = InitProcessGroupKwargs(
         backend="gloo" if on_cpu else "nccl", timeout=timedelta(seconds=config.timeout_seconds)
     )
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
-    mixed = {"fp64": "no", "fp32": "no"}.get(config.precision, config.precision)
+    mixed = _mixed_precision(config)
     common: dict[str, Any] = {
         "gradient_accumulation_steps": accumulation,
         "mixed_precision": mixed,
@@ -72,9 +95,13 @@ def make_accelerator(
         _require_launched("ACCELERATE_USE_DEEPSPEED", config)
         settings = _deepspeed_settings(config, accumulation, micro_batch, clip)
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA found"
+        import deepspeed
         from deepspeed.comm.torch import build_shm_op
 
-        with compilation.own_turn():
+        warning = zero.check_version(deepspeed.__version__)
+        if warning and launcher.is_main():
+            print(warning, file=sys.stderr, flush=True)
+        with compilation.compilation_lock():
             build_shm_op()  # DeepSpeed loads it when it joins the others; now it has it already
         return Accelerator(
             deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
@@ -84,11 +111,18 @@ def make_accelerator(
     if config.strategy == "fsdp":
         _require_launched("ACCELERATE_USE_FSDP", config)
         plugin = FullyShardedDataParallelPlugin(
-            fsdp_version=2, auto_wrap_policy="no_wrap", state_dict_type="FULL_STATE_DICT"
+            fsdp_version=2,
+            auto_wrap_policy="no_wrap",
+            state_dict_type="FULL_STATE_DICT",
+            # Otherwise `accelerate launch` turns it on. It takes every tensor of the state for a
+            # sharded one, and fails at a model with buffers. Here all ranks have the weights.
+            cpu_ram_efficient_loading=False,
         )
         accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=plugin, kwargs_handlers=[group], **common)
         if on_cpu:
-            # accelerate turns FSDP into plain multi-CPU here, though torch's FSDP2 runs on gloo.
+            # accelerate (1.15) turns FSDP into plain multi-CPU here, though torch's FSDP2 runs on
+            # gloo. So its state is set to what it would be on a GPU. The tests of exactness hold
+            # FSDP on the CPU to the weights that the other strategies get.
             if not dist.is_initialized():  # one process; accelerate would make no group for it
                 dist.init_process_group("gloo", timeout=group.timeout)
             accelerator.state.distributed_type = DistributedType.FSDP
@@ -99,6 +133,11 @@ def make_accelerator(
     # a lone process has no group to set up
     handlers = [group, ddp] if launcher.launched() else []
     return Accelerator(cpu=on_cpu, kwargs_handlers=handlers, **common)
+
+
+def _mixed_precision(config: RuntimeConfig) -> str:
+    """accelerate's word for the precision: full precisions are "no" mixture."""
+    return config.precision if config.precision in HALF else "no"
 
 
 def _require_launched(variable: str, config: RuntimeConfig) -> None:
@@ -128,29 +167,25 @@ def _deepspeed_settings(
 
 
 def differences(config: RuntimeConfig, accelerator: Accelerator) -> list[str]:
-    wanted = {
-        "cpu": (DistributedType.MULTI_CPU, DistributedType.NO),
-        "gpu": (DistributedType.MULTI_GPU, DistributedType.NO),
-        "fsdp": (DistributedType.FSDP,),
-    }.get(config.strategy, (DistributedType.DEEPSPEED,))
-    found = accelerator.distributed_type
+    """One line for each setting of `config` that is not what `accelerator` runs."""
+    running = accelerator.distributed_type
     problems = []
-    if found not in wanted:
-        problems.append(f"strategy: asked for {config.strategy}, accelerate runs {found.value}")
+    if running not in RUNS_AS[config.strategy]:
+        problems.append(f"strategy: asked for {config.strategy}, accelerate runs {running.value}")
     if accelerator.num_processes != config.processes:
         problems.append(f"processes: asked for {config.processes}, {accelerator.num_processes} run")
-    mixed = {"fp64": "no", "fp32": "no"}.get(config.precision, config.precision)
+    mixed = _mixed_precision(config)
     if accelerator.mixed_precision != mixed:
         problems.append(
             f"precision: asked for {config.precision}, accelerate has {accelerator.mixed_precision}"
         )
-    elif found == DistributedType.FSDP and mixed != "no":
+    elif running == DistributedType.FSDP and mixed != "no":
         policy = accelerator.state.fsdp_plugin.mixed_precision_policy
         if policy is None or policy.param_dtype != HALF[mixed]:
             problems.append(f"precision: asked for {config.precision}, FSDP's policy is {policy}")
     device = accelerator.device.type
     if config.strategy == "gpu" and device != "cuda":
         problems.append(f"device: asked for a GPU, this rank has {device}")
-    if config.strategy == "cpu" and device != "cpu":
+    if "cpu" in (config.strategy, launcher.device()) and device != "cpu":
         problems.append(f"device: asked for the CPU, this rank has {device}")
     return problems

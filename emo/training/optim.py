@@ -134,7 +134,7 @@ def _cpu_adam(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimi
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
     try:
-        with compilation.own_turn(), quiet():
+        with compilation.compilation_lock(), quiet():
             return DeepSpeedCPUAdam(
                 parameter_groups(model, config),
                 lr=config.lr,

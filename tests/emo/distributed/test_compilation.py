@@ -20,15 +20,15 @@ def test_a_lock_that_a_killed_process_left_is_removed(tmp_path: Path, monkeypatc
     (tmp_path / "some_operation").mkdir()
     left = tmp_path / "some_operation" / "lock"
     left.touch()
-    with compilation.own_turn():
+    with compilation.compilation_lock():
         assert not left.exists()
 
 
 def test_a_turn_ends_with_the_process_that_has_it(tmp_path: Path) -> None:
     environment = os.environ | {compilation.FOLDER: str(tmp_path), "PYTHONPATH": str(ROOT)}
     code = (
-        "import sys, time\nfrom emo.distributed.compilation import own_turn\n"
-        "with own_turn():\n    print('in', flush=True)\n    time.sleep(float(sys.argv[1]))"
+        "import sys, time\nfrom emo.distributed.compilation import compilation_lock\n"
+        "with compilation_lock():\n    print('in', flush=True)\n    time.sleep(float(sys.argv[1]))"
     )
 
     def start(seconds: float) -> subprocess.Popen[str]:

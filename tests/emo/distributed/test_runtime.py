@@ -1,5 +1,10 @@
 """What was asked for is what runs, or the run does not begin."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -26,6 +31,49 @@ CPU_ONLY = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machin
 def test_settings_that_would_silently_become_others(settings, message):
     with pytest.raises(RuntimeMismatch, match=message):
         check_device(parse(RuntimeConfig, settings, where="test"))
+
+
+@CPU_ONLY
+@pytest.mark.parametrize("strategy", ["cpu", "gpu", "zero2", "fsdp"])
+def test_gpus_that_the_launcher_found_and_torch_does_not_are_an_error(strategy, monkeypatch):
+    config = parse(RuntimeConfig, {"strategy": strategy}, where="test")
+    monkeypatch.setenv("EMO_DEVICE", "gpu")
+    with pytest.raises(RuntimeMismatch, match="found GPUs, but torch sees no CUDA device"):
+        check_device(config)
+    if strategy != "gpu":
+        monkeypatch.setenv("EMO_DEVICE", "cpu")
+        check_device(config)
+
+
+FSDP_WITH_BUFFERS = """
+import torch
+from emo.distributed.config import RuntimeConfig
+from emo.distributed.runtime import Runtime
+from emo.distributed.state import gather_weights
+
+runtime = Runtime.start(RuntimeConfig(strategy="fsdp"), accumulation=1, micro_batch=4, clip=0.0)
+model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+model[1].running_mean.fill_(0.5)
+wrapped, _ = runtime.prepare(model, torch.optim.Adam(model.parameters()))
+assert gather_weights(runtime, wrapped)["1.running_mean"].tolist() == [0.5] * 4
+print(type(wrapped).__name__)
+"""
+
+
+def test_fsdp_takes_models_with_buffers():
+    """Started as launch/train.sh does; the launcher's own default would fail at them."""
+    environment = os.environ | {
+        "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "ACCELERATE_USE_CPU": "true",
+        "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", FSDP_WITH_BUFFERS],
+        capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("FSDP")
 
 
 @pytest.fixture(scope="module")
