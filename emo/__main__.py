@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = add("compare", "a table of runs on the same test turns, with ceilings where known")
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    command.add_argument("--part", choices=("val", "test"), default="test")
+    command.add_argument("--part", default="test", help="val or test (test)")
     command.add_argument("--markdown", type=Path, metavar="FILE", help="also write Markdown")
     command.add_argument("--csv", type=Path, metavar="FILE", help="also write CSV")
     return top
@@ -213,7 +213,7 @@ def predict_command(args: argparse.Namespace) -> int:
 
 
 def crossval_command(args: argparse.Namespace) -> int:
-    from emo.evaluation.crossval import crossval
+    from emo.comparison.crossval import crossval
 
     only = [o.removeprefix("fold=") for o in args.overrides if o.startswith("fold=")]
     rest = [o for o in args.overrides if not o.startswith("fold=")]
@@ -251,7 +251,7 @@ def features_command(args: argparse.Namespace) -> int:
 
 
 def compare_command(args: argparse.Namespace) -> int:
-    from emo.evaluation.compare import compare
+    from emo.comparison.compare import compare
 
     compare(args.runs, args.part, markdown=args.markdown, csv=args.csv)
     return 0

@@ -107,9 +107,16 @@ class Metric:
         """Over a column of a table."""
         return f"{self.title} %" if self.percent else self.title
 
-    def show(self, value: float) -> str:
-        """`value` as tables and messages show it."""
-        return f"{100 * value:.1f}" if self.percent else f"{value:.3f}"
+    @property
+    def scale(self) -> float:
+        """What a value is multiplied by to be shown."""
+        return 100 if self.percent else 1
+
+    def show(self, value: float | None) -> str:
+        """`value` as tables and messages show it; a dash for one that is not known."""
+        if value is None:
+            return "–"
+        return f"{self.scale * value:.{1 if self.percent else 3}f}"
 
 
 METRICS = {

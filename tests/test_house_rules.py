@@ -14,7 +14,7 @@ LONG = {
     "tests/shards/corpora/test_table.py", "tests/shards/store/test_damage.py",
     "tests/shards/views/test_view.py", "tests/slurm/conftest.py", "tests/slurm/test_real.py",
 }  # fmt: skip
-FULL = {"emo/evaluation"}
+FULL: set[str] = set()
 
 
 def files(*folders: str, suffixes: tuple[str, ...] = (".py", ".sh", ".sbatch")) -> list[Path]:

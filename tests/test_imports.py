@@ -39,6 +39,7 @@ LAYERS = [
     ("emo.runs",),
     ("emo.evaluation",),
     ("emo.training",),
+    ("emo.comparison",),
     ("emo.serving",),
     ("emo.__main__",),
 ]  # fmt: skip

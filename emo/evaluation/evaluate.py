@@ -9,6 +9,7 @@ from typing import Any
 from emo.distributed.state import scatter_weights
 from emo.evaluation.calibration import at_temperature, fit_temperature
 from emo.evaluation.outputs import each_alone, predict_part
+from emo.evaluation.predictions import write_predictions
 from emo.evaluation.results import (
     confusion_table,
     one_modality_results,
@@ -17,7 +18,6 @@ from emo.evaluation.results import (
 )
 from emo.metrics import in_words
 from emo.runs import checkpoint, files
-from emo.runs.predictions import write_predictions
 from emo.runs.record import facts
 from emo.runs.run import Run
 from shards import atomic

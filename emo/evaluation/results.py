@@ -8,8 +8,8 @@ from emo import metrics
 from emo.evaluation.agreement import agreement
 from emo.evaluation.calibration import at_temperature
 from emo.evaluation.outputs import Predictions
+from emo.evaluation.predictions import TurnPredictions
 from emo.evaluation.uncertainty import bootstrap, paired_difference
-from emo.runs.predictions import TurnPredictions
 from shards.store.index import Dataset
 from shards.views.view import View
 

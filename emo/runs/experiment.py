@@ -20,7 +20,8 @@ from emo.models.audio.config import SpeechEncoderConfig
 from emo.models.context.model import ContextModel
 from emo.models.model import EmotionModel
 from emo.models.pretrained import read_preprocessing
-from emo.runs import checkpoint, files
+from emo.runs import files
+from emo.runs.finished import best_weights, data_difference, read_record
 from emo.runs.folder import RunError
 from shards.extract.features.waveform import WAVEFORM
 from shards.extract.text import Tokens
@@ -78,9 +79,8 @@ class Experiment:
             used = np.concatenate([view.rows(part) for part in PARTS])
             model.branch("text").check_length(int(samples.tokens[used].max(initial=0)))
         for branch, run in config.init.items():
-            _check_same_view(run, view, dataset)
-            weights = checkpoint.read_weights(checkpoint.best(files.checkpoints(run)))
-            model.load_branch(branch, weights)
+            _check_same_data(run, view, dataset)
+            model.load_branch(branch, best_weights(run))
         plan = Plan(
             config.data.plan,
             units=len(rows),
@@ -190,15 +190,13 @@ def _statistics(
     return statistics_of(every.transpose(1, 0, 2).reshape(-1, width))
 
 
-def _check_same_view(run: Path, view: View, dataset: Dataset) -> None:
-    path = run / files.RECORD
-    if not path.is_file():
-        raise RunError(f"init: {run} is no run folder: it has no {files.RECORD}")
-    facts = json.loads(path.read_text())
-    if facts["view"] != view.digest or facts["dataset"]["hash"] != dataset.manifest.dataset_hash:
+def _check_same_data(run: Path, view: View, dataset: Dataset) -> None:
+    """Raises RunError unless `run`, whose branch is taken, was trained on this data and view."""
+    ours = {"dataset": {"hash": dataset.manifest.dataset_hash}, "view": view.digest}
+    different = data_difference(read_record(run), ours, ("dataset", "parts"))
+    if different is not None:
         raise RunError(
-            f"init: {run} was trained on other parts ({facts['protocol']}, dataset "
-            f"{facts['dataset']['hash'][:12]}) than this run ({view.name}, "
-            f"{dataset.manifest.dataset_hash[:12]}): its training turns could be test turns here. "
-            "Train the branch on the same data.shards and data.view"
+            f"init: {run} was trained on other data than this run would be ({different.what} "
+            f"{different.ours}, here {different.theirs}): its training turns could be test turns "
+            "here. Train the branch on the same data.shards and data.view"
         )

@@ -12,10 +12,12 @@ TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 TOKENIZER = "tokenizer"  # a copy of the dataset's
 STATISTICS = "statistics.json"  # mean and standard deviation per feature bin
-METRICS = "metrics.json"
+METRICS = "metrics.json"  # the result: every metric of validation and test
 BAD_STEP = "bad-step.json"  # what is known of a step that was not finite and ended the run
 EXIT = "exit.json"  # how the last launch ended: exit code and reason
 LOCK = "lock"  # held while a launch writes here
+
+CROSSVAL = "crossval.json"  # in the folder of a cross-validation, beside the runs of its folds
 
 
 def predictions(run: Path, part: str) -> Path:

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emo.metrics import METRICS, Metric
+from emo.modalities import MODALITIES
 from emo.models.model import CONFIG, WEIGHTS, EmotionModel
 from emo.runs import checkpoint, files
+from emo.runs.finished import read_record, read_results
 from shards import atomic
 from shards.errors import UserError
 
@@ -27,19 +31,14 @@ def export(run: Path, folder: Path) -> None:
     """Write the best checkpoint of a finished `run` into the new folder `folder`, all or nothing.
 
     Raises:
-        ExportError: `folder` exists, or the run has not been evaluated yet.
+        ExportError: `folder` exists, or the results are not those of the best checkpoint.
+        RunError: `run` is no run folder, or has not been trained to the end.
         CheckpointError: the checkpoint is damaged or does not hold all of the model.
     """
     run, folder = Path(run), Path(folder)
     if folder.exists():
         raise ExportError(f"{folder} is there already: name a new folder")
-    for name in (files.RECORD, files.METRICS):
-        if not (run / name).is_file():
-            raise ExportError(
-                f"{run} has no {name}: it is no run folder, or training has not ended"
-            )
-    facts = json.loads((run / files.RECORD).read_text())
-    results = json.loads((run / files.METRICS).read_text())
+    facts, results = read_record(run), read_results(run)
     chosen = checkpoint.best(files.checkpoints(run))
     if chosen.name != results["checkpoint"]:
         raise ExportError(
@@ -74,21 +73,18 @@ def export(run: Path, folder: Path) -> None:
 
 def card(facts: dict[str, Any], results: dict[str, Any]) -> str:
     """The model card: what it is, how it was tested, how to use it, what not to use it for."""
-    rows = []
-    for part, title in (("val", "validation (the checkpoint was chosen on it)"), ("test", "test")):
-        scores = results["parts"][part]
-        low, high = scores["interval_95"]["wa"]
-        rows.append(
-            f"| {title} | {scores['n']} | {100 * scores['wa']:.1f} [{100 * low:.1f}, "
-            f"{100 * high:.1f}] | {100 * scores['ua']:.1f} | {100 * scores['weighted_f1']:.1f} | "
-            f"{100 * scores['ece']:.1f} |"
-        )
-    for kept, left in results["parts"]["test"].get("alone", {}).items():
-        rows.append(
-            f"| test, {kept} alone | {scores['n']} | {100 * left['wa']:.1f} | "
-            f"{100 * left['ua']:.1f} | {100 * left.get('weighted_f1', left.get('f1')):.1f} | – |"
-        )
-    inputs = " and ".join(part for part in ("text", "audio") if part in facts["model"])
+    shown = [metric for metric in METRICS.values() if metric.percent]
+    val, test = results["parts"]["val"], results["parts"]["test"]
+    rows = [
+        ("validation (the checkpoint was chosen on it)", val["n"], _cells(shown, val)),
+        ("test", test["n"], _cells(shown, test)),
+        *(
+            (f"test, {kept} only", test["n"], _cells(shown, one))
+            for kept, one in test.get("alone", {}).items()
+        ),
+    ]
+    body = "\n".join(f"| {title} | {turns} | {cells} |" for title, turns, cells in rows)
+    inputs = " and ".join(name for name in MODALITIES if name in facts["model"])
     by_class = "\n".join(
         f"| {name} | {row['support']} | {100 * row['precision']:.1f} | {100 * row['recall']:.1f} |"
         for name, row in results["parts"]["test"]["classes"].items()
@@ -101,9 +97,11 @@ Speech emotion recognition from {inputs}: {", ".join(facts["classes"])}.
 {facts["parameters"]:,} trained parameters. Probabilities are at temperature
 {results["temperature"]:.2f}, fitted on validation (`Predictor` uses it).
 
-| part | utterances | WA % [95 %] | UA % | weighted F1 % | ECE % |
-|---|---|---|---|---|---|
-{chr(10).join(rows)}
+| part | utterances | {" | ".join(metric.heading for metric in shown)} |
+|---|---|{"---|" * len(shown)}
+{body}
+
+In brackets: 95 % bootstrap intervals over turns.
 
 Protocol: {facts["protocol"]}. Of the test turns, these shares occur in training too: {shared}.
 Dataset {facts["dataset"]["hash"][:16]}, seed {facts["seed"]}, code {facts["code"]}.
@@ -121,3 +119,16 @@ Predictor.from_export("FOLDER").predict("turn.wav", "what is said")
 The labels are what a few annotators of one corpus agreed on. They say little about what a person
 feels, about other languages, microphones and occasions; decide nothing about people by them.
 """
+
+
+def _cells(shown: Sequence[Metric], scores: Mapping[str, Any]) -> str:
+    """A row's cells: each metric, with its interval where `scores` has one."""
+    cells = []
+    for metric in shown:
+        cell = metric.show(scores.get(metric.name))
+        interval = scores.get("interval_95", {}).get(metric.name)
+        if interval is not None:
+            low, high = interval
+            cell += f" [{metric.show(low)}, {metric.show(high)}]"
+        cells.append(cell)
+    return " | ".join(cells)

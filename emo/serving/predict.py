@@ -14,8 +14,8 @@ from emo.data.normalise import Statistics, longest, model_input
 from emo.models.context.model import ContextModel
 from emo.models.model import CONFIG as EXPORT_CONFIG
 from emo.models.model import EmotionModel, rebuild
-from emo.runs import checkpoint, files
-from emo.runs.folder import RunError
+from emo.runs import files
+from emo.runs.finished import best_weights, is_finished, read_record, read_results
 from shards.configfile import parse
 from shards.errors import UserError
 from shards.extract import audio, text
@@ -68,15 +68,10 @@ class Predictor:
 
         Before training has ended there is no temperature yet: the scores are as they are.
         """
-        path = run / files.RECORD
-        if not path.is_file():
-            raise RunError(f"{run} is no run folder: it has no {files.RECORD}")
-        facts = json.loads(path.read_text())
+        facts = read_record(run)
         model = rebuild(facts["recipe"]["description"])
-        best = checkpoint.best(files.checkpoints(run))
-        model.load_state_dict(checkpoint.read_weights(best))
-        results = files.metrics(run)
-        temperature = json.loads(results.read_text())["temperature"] if results.is_file() else 1.0
+        model.load_state_dict(best_weights(run))
+        temperature = read_results(run)["temperature"] if is_finished(run) else 1.0
         folder = run / files.TOKENIZER
         return cls(model, facts["classes"], facts["recipe"], folder, temperature)
 

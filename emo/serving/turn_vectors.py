@@ -29,6 +29,7 @@ from emo.distributed.launch_files import TRAIN
 from emo.models.model import EmotionModel, rebuild
 from emo.runs import checkpoint, files
 from emo.runs.experiment import load_statistics, open_tokens, view_of
+from emo.runs.finished import data_difference, is_finished, read_record
 from emo.runs.folder import RunError, load_config
 from shards import atomic
 from shards.build.claim import BuildFile
@@ -61,7 +62,7 @@ class Source:
     def open(cls, run: Path) -> Source:
         """Raises UserError: no run folder, no finished epoch, or a model without branches."""
         config = load_config(run)
-        facts = json.loads((run / files.RECORD).read_text())
+        facts = read_record(run)
         chosen = checkpoint.best(files.checkpoints(run))
         model = rebuild(facts["recipe"]["description"])
         if not isinstance(model, EmotionModel):
@@ -195,7 +196,7 @@ def cross_fitted(
     for fold in range(folds):
         left_out = LeftOut(fold=fold, folds=folds)
         run = source.run / f"cross-fit-{folds}" / f"fold-{fold}"
-        if not files.metrics(run).is_file():
+        if not is_finished(run):
             print(f"{source.run}: training without dialogues {fold} of {folds}", flush=True)
             settings = [
                 f"run={json.dumps(str(run))}", "resume=auto",
@@ -283,13 +284,9 @@ def _check_alike(sources: Sequence[Source]) -> None:
 
 
 def _check_same_data(first: Source, other: Source) -> None:
-    for what, ours, theirs in (
-        ("dataset", first.facts["dataset"]["hash"], other.facts["dataset"]["hash"]),
-        ("parts", first.facts["view"], other.facts["view"]),
-        ("classes", first.facts["classes"], other.facts["classes"]),
-    ):
-        if ours != theirs:
-            raise VectorsError(
-                f"{first.run} and {other.run} were trained on different {what}: a turn that one "
-                "has learnt could be the other's test turn; train both on the same data"
-            )
+    different = data_difference(first.facts, other.facts, ("dataset", "parts", "classes"))
+    if different is not None:
+        raise VectorsError(
+            f"{first.run} and {other.run} were trained on different {different.what}: a turn that "
+            "one has learnt could be the other's test turn; train both on the same data"
+        )

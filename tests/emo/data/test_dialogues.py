@@ -10,9 +10,9 @@ from emo.config import ExperimentConfig
 from emo.data.plan import Share
 from emo.data.source import DataError
 from emo.data.steps import EvaluationSteps, TrainingSteps
+from emo.evaluation.predictions import read_lines
 from emo.models.losses import emotion_loss
 from emo.runs.experiment import Experiment, view_of
-from emo.runs.predictions import read_lines
 from emo.serving.turn_vectors import publish
 from emo.training.train import train
 from shards.configfile import ConfigError, parse

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from emo.models.branch import ModelError
 from emo.models.model import EmotionModel
+from emo.runs.folder import RunError
 from emo.serving.export import ExportError, export
 from emo.serving.predict import Predictor
 
@@ -40,7 +41,7 @@ def test_the_folder_holds_everything_and_no_pickle(trained_runs, tmp_path):
     assert "Protocol: random" in card
     test = results["parts"]["test"]
     for kept, left in test["alone"].items():
-        assert f"| test, {kept} alone | {test['n']} | {100 * left['wa']:.1f} |" in card
+        assert f"| test, {kept} only | {test['n']} | {100 * left['wa']:.1f} |" in card
 
 
 def test_weights_of_another_model_are_refused_by_name(trained_runs, tmp_path):
@@ -57,6 +58,6 @@ def test_weights_of_another_model_are_refused_by_name(trained_runs, tmp_path):
 def test_what_cannot_be_exported(trained_runs, tmp_path):
     with pytest.raises(ExportError, match="there already"):
         export(trained_runs["text"], tmp_path)
-    with pytest.raises(ExportError, match="no run folder"):
+    with pytest.raises(RunError, match="no run folder"):
         export(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()

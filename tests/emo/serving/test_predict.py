@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from emo.runs.predictions import read_lines
+from emo.evaluation.predictions import read_lines
 from emo.serving.predict import CannotPredict, Predictor
 from shards.extract.audio import AudioError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from emo.runs.predictions import read_predictions
+from emo.evaluation.predictions import read_predictions
 from shards.build.job import build
 from shards.config import ShardConfig
 from shards.configfile import load, parse

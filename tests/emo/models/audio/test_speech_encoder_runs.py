@@ -9,7 +9,7 @@ import transformers
 
 from emo.config import ExperimentConfig
 from emo.data.source import DataError
-from emo.runs.predictions import read_lines
+from emo.evaluation.predictions import read_lines
 from emo.serving.export import export
 from emo.serving.predict import Predictor
 from emo.serving.turn_vectors import write_vectors

@@ -8,8 +8,8 @@ import transformers
 
 from emo.config import ExperimentConfig
 from emo.data.source import DataError
+from emo.evaluation.predictions import read_lines
 from emo.models.branch import ModelError
-from emo.runs.predictions import read_lines
 from emo.serving.predict import Predictor
 from emo.training.train import train
 from shards.build.job import build

@@ -11,59 +11,75 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from emo.metrics import METRICS
+from emo.modalities import MODALITIES
+
 Row = dict[str, Any]
+Word = Callable[[Row], str]  # what a cell says of a row; "" if nothing
 
 
-def _with_interval(name: str) -> Callable[[Row], str]:
+def _with_interval(name: str) -> Word:
     return lambda row: f"{row[name]:.1f} [{row[name + '_low']:.1f}, {row[name + '_high']:.1f}]"
 
 
-def _difference(name: str) -> Callable[[Row], str]:
+def _before_and_after(name: str) -> Word:
+    """A metric of the probabilities, without the temperature and with it."""
+    before, after = _number(f"{name}_before", 1), _number(name, 1)
+    return lambda row: " → ".join(filter(None, (before(row), after(row))))
+
+
+def _difference(name: str) -> Word:
     return lambda row: f"{row[name]:+.1f} ± {row[name + '_se']:.1f}" if name in row else ""
 
 
-def _alone(kept: str) -> Callable[[Row], str]:
-    """A fusion's WA where only one modality is there, and the difference to both."""
+def _one_modality(kept: str) -> Word:
+    """A fusion's WA where only the modality `kept` is there, and the difference to both."""
     change, name = _difference(f"{kept}_alone_cost"), f"{kept}_alone"
     return lambda row: f"{row[name]:.1f} ({change(row)})" if name in row else ""
 
 
-def _number(name: str, places: int) -> Callable[[Row], str]:
+def _number(name: str, places: int) -> Word:
     return lambda row: f"{row[name]:.{places}f}" if row.get(name) is not None else ""
 
 
+SCORES = [metric for metric in METRICS.values() if metric.of_confusion]
 # Tables by topic, each narrow enough for a terminal of 100 columns; all begin with the run's name.
-TOPICS: dict[str, dict[str, Callable[[Row], str]]] = {
+TOPICS: dict[str, dict[str, Word]] = {
     "": {
         "reads": lambda row: row["reads"],
         "sees": lambda row: row["sees"],
-        "WA %": _with_interval("wa"),
-        "UA %": _with_interval("ua"),
-        "weighted F1 %": _with_interval("weighted_f1"),
+        **{metric.heading: _with_interval(metric.name) for metric in SCORES[:3]},
     },
+    # The first table has no room for a fourth interval.
+    "More metrics": {metric.heading: _with_interval(metric.name) for metric in SCORES[3:]},
     "Differences in WA": {
         "to the best": _difference("to_best"),
         "ceiling %": _number("ceiling", 1),
         "to the ceiling": _difference("to_ceiling"),
-        "ceiling alone %": _number("ceiling_alone", 1),
+        "ceiling per turn %": _number("ceiling_alone", 1),
         "paper %": _number("published", 1),
     },
-    "Probabilities, and a missing modality": {
-        "ECE %": lambda row: f"{row['ece_before']:.1f} → {row['ece']:.1f}",
+    "Probabilities, and one modality only": {
+        **{
+            metric.heading: _before_and_after(metric.name)
+            for metric in METRICS.values()
+            if metric.of_probabilities
+        },
         "JS bits": _number("js", 3),
-        "without audio %": _alone("text"),
-        "without text %": _alone("audio"),
+        **{f"{name} only %": _one_modality(name) for name in MODALITIES},
     },
 }
 
 
-def cells(
-    rows: Sequence[Row], columns: dict[str, Callable[[Row], str]]
-) -> tuple[list[str], list[list[str]]]:
-    """Headings and words of every row; columns that say nothing for these rows are left out."""
-    used = [name for name, word in columns.items() if any(word(row) for row in rows)]
-    body = [[row["run"], *(columns[name](row) or "–" for name in used)] for row in rows]
-    return ["run", *used], body
+def cells(rows: Sequence[Row], columns: dict[str, Word]) -> tuple[list[str], list[list[str]]]:
+    """Headings, and the cells of every row; columns that are empty in all rows are left out."""
+    words = {name: [word(row) for row in rows] for name, word in columns.items()}
+    words = {name: column for name, column in words.items() if any(column)}
+    body = [
+        [row["run"], *(column[place] or "–" for column in words.values())]
+        for place, row in enumerate(rows)
+    ]
+    return ["run", *words], body
 
 
 def by_system(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]] | None:
@@ -75,15 +91,15 @@ def by_system(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]] | None:
     if len(systems) < 2:
         return None
     reads = sorted({row["reads"] for row in rows}, key=("text", "audio", "text + audio").index)
-    found = {(row["reads"], row["system"]): _wa(row) for row in rows}
-    body = [[one, *(found.get((one, system), "–") for system in systems)] for one in reads]
+    words = {(row["reads"], row["system"]): _wa(row) for row in rows}
+    body = [[one, *(words.get((one, system), "–") for system in systems)] for one in reads]
     return ["WA %", *systems], body
 
 
 def _wa(row: Row) -> str:
-    more = [f"of {row['ceiling']:.1f}"] if "ceiling" in row else []
-    more += [f"paper {row['published']:.1f}"] if "published" in row else []
-    return " ".join([f"{row['wa']:.1f}", *([f"({', '.join(more)})"] if more else [])])
+    beside = [f"of {row['ceiling']:.1f}"] if "ceiling" in row else []
+    beside += [f"paper {row['published']:.1f}"] if "published" in row else []
+    return f"{row['wa']:.1f}" + (f" ({', '.join(beside)})" if beside else "")
 
 
 def show(rows: Sequence[Row], title: str, notes: Sequence[str]) -> None:
@@ -122,9 +138,10 @@ def csv(rows: Sequence[Row]) -> str:
 
 
 def _tables(rows: Sequence[Row], title: str) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
-    found = [(topic or title, cells(rows, columns)) for topic, columns in TOPICS.items()]
-    found = [(heading, (names, body)) for heading, (names, body) in found if len(names) > 1]
-    pivot = by_system(rows)
-    if pivot is not None:
-        found.append(("Systems by modality", pivot))
-    return found
+    """Heading, column names and body of each table that says anything of these rows."""
+    tables = [(topic or title, cells(rows, columns)) for topic, columns in TOPICS.items()]
+    tables = [(heading, (names, body)) for heading, (names, body) in tables if len(names) > 1]
+    systems = by_system(rows)
+    if systems is not None:
+        tables.append(("Systems by modality", systems))
+    return tables

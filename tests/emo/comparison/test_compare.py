@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from emo.evaluation import tables
-from emo.evaluation.compare import (
-    CompareError,
-    check_alike,
-    compare,
-    load_result,
-    of_paper,
-    rows_of,
-)
+from emo.comparison import tables
+from emo.comparison.compare import compare
+from emo.comparison.published import published_accuracy
+from emo.comparison.result import CompareError, check_comparable, load_result, row_labels
+from emo.comparison.rows import rows_of
+from emo.evaluation.predictions import read_lines
+from emo.metrics import METRICS, OF_CONFUSION
 from emo.runs import files
-from emo.runs.predictions import read_lines
+from emo.runs.folder import RunError
 from shards.errors import EXIT_USER_ERROR
 from shards.store.index import CONFIG, TRUTH
 
@@ -45,9 +43,9 @@ def test_numbers_are_those_of_the_predictions(trained_runs, capsys, tmp_path):
 def test_a_trained_model_beats_the_commonest_class(trained_runs):
     for run in trained_runs.values():
         result = load_result(run, "test")
-        assert (result.predicted == result.labels).mean() > np.bincount(result.labels).max() / len(
-            result.labels
-        )
+        assert (result.turns.predicted == result.turns.labels).mean() > np.bincount(
+            result.turns.labels
+        ).max() / len(result.turns.labels)
 
 
 def test_runs_of_unlike_protocols_are_refused(trained_runs, tmp_path):
@@ -59,7 +57,7 @@ def test_runs_of_unlike_protocols_are_refused(trained_runs, tmp_path):
         results = [load_result(trained_runs["text"], "test")] * 2
         broken = results[1].__class__(**{**results[1].__dict__, "facts": facts, "run": other})
         with pytest.raises(CompareError, match="cannot be compared"):
-            check_alike([results[0], broken])
+            check_comparable([results[0], broken])
 
 
 def test_a_fusion_is_also_shown_without_either_modality(trained_runs, tiny_corpus, capsys):
@@ -91,7 +89,7 @@ def test_a_fusion_is_also_shown_without_either_modality(trained_runs, tiny_corpu
     assert alone["text"]["wa"] != alone["audio"]["wa"]
     compare(list(trained_runs.values()), "test", markdown=None, csv=None)
     shown = capsys.readouterr().out
-    assert "without" in shown
+    assert "text only %" in shown
     assert f"{100 * alone['text']['wa']:.1f} (" in shown
     assert (
         "alone" not in json.loads(files.metrics(trained_runs["text"]).read_text())["parts"]["test"]
@@ -122,10 +120,10 @@ def test_shards_may_differ_and_the_corpus_may_not(trained_runs):
         facts = one.facts | {"dataset": one.facts["dataset"] | {key: "0" * 64}}
         other = replace(one, facts=facts)
         if allowed:
-            check_alike([one, other])
+            check_comparable([one, other])
         else:
             with pytest.raises(CompareError, match="differ in corpus"):
-                check_alike([one, other])
+                check_comparable([one, other])
 
 
 def test_table_three_has_modalities_by_systems():
@@ -144,7 +142,7 @@ def test_table_three_has_modalities_by_systems():
 def test_every_table_fits_a_terminal_of_a_hundred_columns(capsys):
     row = {"run": "sample-bclstm-audio", "system": "bc-LSTM", "sees": "whole"}
     row |= {"reads": "text + audio", "ece_before": 10.04, "ece": 10.04, "js": 0.312}
-    for name in ("wa", "ua", "weighted_f1"):
+    for name in OF_CONFUSION:
         row |= {name: 61.44, f"{name}_low": 57.24, f"{name}_high": 65.74}
     for name in ("text_alone", "audio_alone", "ceiling", "ceiling_alone", "published"):
         row |= {name: 60.94}
@@ -166,17 +164,45 @@ def test_every_table_fits_a_terminal_of_a_hundred_columns(capsys):
 def test_the_papers_figures_stand_beside_iemocap_alone(trained_runs, tmp_path):
     """The label set, the reader, and that it is no sample corpus in IEMOCAP's layout."""
     one = load_result(trained_runs["text"], "test")
-    assert of_paper(one) is None  # three classes, another reader
+    assert published_accuracy(one) is None  # three classes, another reader
     (tmp_path / CONFIG).write_text("corpus: {reader: iemocap, root: /data}")
     facts = one.facts | {"classes": list("abcde"), "dataset": {"folder": str(tmp_path)}}
-    assert of_paper(replace(one, facts=facts)) == 72.4
+    assert published_accuracy(replace(one, facts=facts)) == 72.4
     (tmp_path / TRUTH).touch()
-    assert of_paper(replace(one, facts=facts)) is None
+    assert published_accuracy(replace(one, facts=facts)) is None
 
 
 def test_an_unfinished_run_is_named(trained_runs, tmp_path):
-    with pytest.raises(CompareError, match=r"nothing-here has no results"):
+    with pytest.raises(RunError, match=r"nothing-here has no results"):
         compare([tmp_path / "nothing-here"], "test", markdown=None, csv=None)
+
+
+def test_every_metric_stands_in_a_table_under_its_heading(trained_runs, tmp_path):
+    compare([trained_runs["text"]], "test", markdown=tmp_path / "t.md")
+    words = (tmp_path / "t.md").read_text()
+    for metric in METRICS.values():
+        if metric.of_confusion or metric.of_probabilities:
+            assert f"| {metric.heading} " in words
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(trained_runs, tmp_path, capsys):
+    one, copy = trained_runs["text"], tmp_path / "text"
+    shutil.copytree(one, copy)
+    other = trained_runs["audio"]
+    results = [load_result(run, "test") for run in (one, copy, other)]
+    parents = [one.parent.name, tmp_path.name]
+    assert row_labels(results) == [f"{parents[0]}/text", f"{parents[1]}/text", "tiny-audio"]
+    assert row_labels(results[1:]) == ["tiny-text", "tiny-audio"]
+    assert row_labels(results[:1] * 2) == ["tiny-text", "tiny-text"]  # the same run twice
+    compare([one, copy], "test")
+    assert f"{parents[1]}/text" in capsys.readouterr().out
+
+
+def test_a_misspelt_part_ends_with_a_suggestion(trained_runs, capsys):
+    from emo.__main__ import main
+
+    assert main(["compare", str(trained_runs["text"]), "--part", "tset"]) == EXIT_USER_ERROR
+    assert "did you mean 'test'?" in capsys.readouterr().err
 
 
 def test_paired_difference_to_oneself_is_nothing(trained_runs):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,17 @@ from rich.table import Table
 from emo import metrics
 from emo.config import ExperimentConfig
 from emo.distributed.launch_files import TRAIN
+from emo.evaluation.predictions import read_predictions
 from emo.evaluation.uncertainty import bootstrap
 from emo.runs import files
-from emo.runs.predictions import read_lines
+from emo.runs.finished import is_finished, read_results
 from shards import atomic, configfile
 from shards.errors import UserError
 from shards.store.index import open_dataset
 from shards.views.view import COLUMNS
 from shards.views.view import folds as folds_of
 
-RESULT = "crossval.json"
-SCORES = ("wa", "ua", "weighted_f1")
+AVERAGED = {name: one for name, one in metrics.METRICS.items() if one.cross_validated}
 
 
 class CrossvalError(UserError):
@@ -55,7 +56,7 @@ def crossval(
     chosen = list(named) if only is None else [list(named)[only]]
     for name in chosen:
         run = config.run / f"fold-{name}"
-        if files.metrics(run).is_file():
+        if is_finished(run):
             print(f"fold {name}: trained already", flush=True)
             continue
         print(f"fold {name} of {len(named)}", flush=True)
@@ -65,12 +66,12 @@ def crossval(
         if code:
             return code
     runs = [config.run / f"fold-{name}" for name in named]
-    missing = [run.name for run in runs if not files.metrics(run).is_file()]
+    missing = [run.name for run in runs if not is_finished(run)]
     if missing:
         print(f"still to do: {', '.join(missing)}")
         return 0
     result = aggregate(runs)
-    atomic.write(config.run / RESULT, (json.dumps(result, indent=1) + "\n").encode())
+    atomic.write(config.run / files.CROSSVAL, (json.dumps(result, indent=1) + "\n").encode())
     show(result, config.name)
     return 0
 
@@ -104,37 +105,43 @@ def fold_settings(config: ExperimentConfig, seeds: int | None) -> dict[str, list
 
 
 def aggregate(runs: list[Path]) -> dict[str, Any]:
-    """Scores over finished folds: each, mean and sample standard deviation, and pooled."""
-    facts = [json.loads(files.metrics(run).read_text()) for run in runs]
+    """Test metrics of each finished fold, their mean and sample deviation, and of all turns pooled.
+
+    A metric that was added after a fold was evaluated is computed from its predictions.
+    """
+    facts = [read_results(run) for run in runs]
     classes = facts[0]["classes"]
-    folds = {
-        run.name: {name: one["parts"]["test"][name] for name in (*SCORES, "n")}
-        for run, one in zip(runs, facts, strict=True)
-    }
-    labels, tables = [], []
-    for run in runs:
-        for line in read_lines(run, "test"):
-            labels.append(classes.index(line["label"]))
-            tables.append([line["probabilities"][c] for c in classes])
-    pooled = metrics.evaluate(labels, tables, classes)
-    pooled["interval_95"] = bootstrap(labels, np.argmax(tables, 1), len(classes))
-    scores = {name: np.array([fold[name] for fold in folds.values()]) for name in SCORES}
+    turns = [read_predictions(run, "test", classes) for run in runs]
+    folds = {}
+    for run, one, predictions in zip(runs, facts, turns, strict=True):
+        found = metrics.evaluate(predictions.labels, predictions.probabilities, classes)
+        scores = found | one["parts"]["test"]
+        folds[run.name] = {name: scores[name] for name in (*AVERAGED, "n")}
+    labels = np.concatenate([one.labels for one in turns])
+    probabilities = np.concatenate([one.probabilities for one in turns])
+    pooled = metrics.evaluate(labels, probabilities, classes)
+    pooled["interval_95"] = bootstrap(labels, probabilities.argmax(1), len(classes))
+    values = {name: np.array([fold[name] for fold in folds.values()]) for name in AVERAGED}
     return {
         "name": facts[0]["name"],
         "folds": folds,
-        "mean": {name: float(x.mean()) for name, x in scores.items()},
-        "sd": {name: float(x.std(ddof=1)) if len(x) > 1 else 0.0 for name, x in scores.items()},
+        "mean": {name: float(x.mean()) for name, x in values.items()},
+        "sd": {name: float(x.std(ddof=1)) if len(x) > 1 else 0.0 for name, x in values.items()},
         "pooled": pooled,
     }
 
 
 def show(result: dict[str, Any], name: str) -> None:
     """Print the folds' table."""
-    table = Table("fold", "test turns", "WA %", "UA %", "weighted F1 %", title=name)
+    table = Table("fold", "test turns", *(one.heading for one in AVERAGED.values()), title=name)
+
+    def cells(values: Mapping[str, float]) -> list[str]:
+        return [metric.show(values[metric.name]) for metric in AVERAGED.values()]
+
     for fold, one in result["folds"].items():
-        table.add_row(fold, str(one["n"]), *(f"{100 * one[s]:.1f}" for s in SCORES))
+        table.add_row(fold, str(one["n"]), *cells(one))
     table.add_section()
-    mean, sd, pooled = result["mean"], result["sd"], result["pooled"]
-    table.add_row("mean ± sd", "", *(f"{100 * mean[s]:.1f} ± {100 * sd[s]:.1f}" for s in SCORES))
-    table.add_row("pooled", str(pooled["n"]), *(f"{100 * pooled[s]:.1f}" for s in SCORES))
+    pairs = zip(cells(result["mean"]), cells(result["sd"]), strict=True)
+    table.add_row("mean ± sd", "", *(f"{mean} ± {sd}" for mean, sd in pairs))
+    table.add_row("pooled", str(result["pooled"]["n"]), *cells(result["pooled"]))
     Console().print(table)

@@ -10,17 +10,17 @@ import time
 import numpy as np
 import pytest
 
-from emo.config import ExperimentConfig
-from emo.evaluation.crossval import (
-    RESULT,
+from emo.comparison.crossval import (
     CrossvalError,
     aggregate,
     crossval,
     fold_settings,
     run_stoppable,
 )
+from emo.config import ExperimentConfig
+from emo.evaluation.predictions import read_lines
+from emo.runs import files
 from emo.runs.folder import load_config
-from emo.runs.predictions import read_lines
 from shards.configfile import dump, parse
 
 
@@ -68,7 +68,7 @@ def test_finished_folds_are_not_trained_again(trained_runs, tmp_path, capsys):
         shutil.copytree(trained_runs["text"], tmp_path / "all" / f"fold-{fold}")
     assert crossval(path, [f"run={tmp_path / 'all'}"], strategy="cpu", seeds=None, only=None) == 0
     assert capsys.readouterr().out.count("trained already") == 2
-    assert json.loads((tmp_path / "all" / RESULT).read_text())["sd"]["wa"] == 0
+    assert json.loads((tmp_path / "all" / files.CROSSVAL).read_text())["sd"]["wa"] == 0
     with pytest.raises(CrossvalError, match="folds 0 to 1"):
         crossval(path, [f"run={tmp_path / 'all'}"], strategy="cpu", seeds=None, only=7)
 
@@ -97,10 +97,12 @@ def test_folds_cut_short_go_on_and_end_as_if_they_had_not_been(trained_runs, tmp
         return crossval(path, overrides, strategy="cpu", seeds=2, only=None)
 
     assert run("cut", "train.max_minutes=0.0001") == 75
-    assert not (tmp_path / "cut" / RESULT).exists()
+    assert not (tmp_path / "cut" / files.CROSSVAL).exists()
     assert run("cut") == 0
     assert run("whole") == 0
-    cut, whole = (json.loads((tmp_path / name / RESULT).read_text()) for name in ("cut", "whole"))
+    cut, whole = (
+        json.loads((tmp_path / name / files.CROSSVAL).read_text()) for name in ("cut", "whole")
+    )
     assert list(cut["folds"]) == ["fold-seed1", "fold-seed2"]
     assert cut["pooled"] == whole["pooled"]
     assert cut["pooled"]["n"] == sum(fold["n"] for fold in cut["folds"].values())

@@ -1,0 +1,80 @@
+"""`emo compare`: runs side by side on the same turns, beside the ceilings where they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from emo.comparison import tables
+from emo.comparison.ceilings import bayes_predictions
+from emo.comparison.result import Result, load_results
+from emo.comparison.rows import needs_grouping, rows_of
+from shards import atomic
+
+
+def compare(
+    runs: Sequence[Path], part: str, *, markdown: Path | None = None, csv: Path | None = None
+) -> None:
+    """Print the tables of `runs`; also write them as Markdown or CSV.
+
+    Raises:
+        CompareError: two runs are not comparable, or there is no such part.
+        RunError: a run is unfinished.
+    """
+    results = load_results(runs, part)
+    rows = rows_of(results)
+    title, notes = title_of(results[0]), notes_of(results)
+    tables.show(rows, title, notes)
+    if markdown is not None:
+        atomic.write(markdown, tables.markdown(rows, title, notes).encode())
+    if csv is not None:
+        atomic.write(csv, tables.csv(rows).encode())
+
+
+def title_of(result: Result) -> str:
+    """Protocol, part, size and dataset."""
+    facts, turns = result.facts, len(result.turns.labels)
+    folder = facts["dataset"]["folder"]
+    return f"{facts['protocol']} · {result.part} part, {turns} turns · {folder}"
+
+
+def notes_of(results: Sequence[Result]) -> list[str]:
+    """How to read the tables; what chance and people reach; what training has seen of the part."""
+    first = results[0]
+    labels, human = first.turns.labels, first.scores["agreement"]["human"]
+    majority = 100 * np.bincount(labels).max() / len(labels)
+    seen = first.facts["overlap"][f"train-{first.part}"].items()
+    grouped = needs_grouping(results)
+    notes = [
+        f"In brackets: 95 % bootstrap intervals over {'dialogues' if grouped else 'turns'}; "
+        "± is one paired standard error on the same turns.",
+        f"Always the commonest class: WA {majority:.1f} %."
+        + (
+            f" One annotator against the others, where they agree: {100 * human['wa']:.1f} % of "
+            f"{human['n']} votes."
+            if human["wa"] is not None
+            else ""
+        ),
+        "Of these turns, training also has: "
+        + ", ".join(f"the {what} of {100 * one['share']:.0f} %" for what, one in seen)
+        + ".",
+    ]
+    if any("alone" in result.scores for result in results):
+        notes.append("One modality only: the same fusion's WA where it is given nothing else.")
+    if grouped:
+        notes.append("Besides the turn itself, ICON sees the past, bc-LSTM the whole dialogue.")
+    if any(bayes_predictions(result) is not None for result in results):
+        notes.append(
+            "Ceiling: the Bayes predictions of the same turns from the same evidence, by the known "
+            "process behind the corpus; ceiling per turn: from each turn without its context."
+        )
+    systems = {result.system for result in results}
+    stay_below = [system for system in ("BiLSTM", "DNN-ELM") if system in systems]
+    if stay_below:
+        notes.append(
+            f"{' and '.join(stay_below)} cannot reach the ceiling by design: their files in "
+            "emo/models/audio say why."
+        )
+    return notes
