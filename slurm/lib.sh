@@ -118,10 +118,13 @@ decide() {
         if ((one > 128 && one != 143)); then requeue "a step was killed (exit $one)"; fi
         if ((one == TRANSIENT)); then transient=1; elif ((one > 0 && one < 128)); then others=1; fi
     done
-    # Ranks that lose a peer end so, also where the peer met a real error: that node's end counts.
+    # Ranks that lose a peer end so, also where the peer met a real error: that node's end counts,
+    # even if it is written down later.
     if ((transient && !others)); then requeue "a rank was killed, lost or late (exit $TRANSIENT)"; fi
-    first=$(find "$EMO_JOB" -name 'exit.*' -printf '%T@ %p\n' | sort -n | head -n 1 | cut -d' ' -f2-)
-    if [[ -n $first ]]; then code=$(<"$first"); fi
+    while IFS= read -r file; do
+        first=$(<"$file")
+        if [[ -n $first && $first != "$TRANSIENT" ]]; then code=$first; break; fi
+    done < <(find "$EMO_JOB" -name 'exit.*' -printf '%T@ %p\n' | sort -n | cut -d' ' -f2-)
     if ((code >= 128)); then requeue "a step was killed (exit $code)"; fi
     if ! nodes_answer; then requeue "a node stopped answering (exit $code)"; fi
     record failed "exit $code"

@@ -5,8 +5,9 @@ them, take every step together, save at SIGTERM and exit 75, and resume from the
 A "model" is one number that depends on every step taken, so that a lost or doubled step shows.
 
 Keys of a training: run=FOLDER, steps=N, seconds=S a step, every=N steps a checkpoint, startup=S
-seconds before signals are heeded, fail_at=STEP (the last rank exits `code`, by default 1),
-kill_at=STEP (it dies by SIGKILL), lost=CODE|hang (what a rank does when another one is gone).
+seconds before signals are heeded, fail_at=STEP (the last rank leaves the others and, `late` seconds
+later, exits `code`, by default 1), kill_at=STEP (it dies by SIGKILL), lost=CODE|hang (what a rank
+does when another one is gone).
 """
 
 import json
@@ -88,6 +89,9 @@ def train(settings: dict[str, str]) -> int:
             value = (value * 6364136223846793005 + step) % 2**64
             if rank == world - 1 and str(step) == settings.get("fail_at"):
                 print(f"error: NaN loss at step {step}", flush=True)
+                for peer in peers:
+                    peer.close()
+                time.sleep(float(settings.get("late", 0)))
                 return int(settings.get("code", 1))
             if rank == world - 1 and str(step) == settings.get("kill_at"):
                 os.kill(os.getpid(), signal.SIGKILL)

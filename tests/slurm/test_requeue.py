@@ -70,10 +70,11 @@ def test_lost_ranks_are_requeued_until_they_make_no_progress(
     assert "3 starts in a row made no progress (step 4" in said[-1]
 
 
+@pytest.mark.parametrize("late", [0, 0.5], ids=["first", "later"])
 def test_a_real_error_counts_more_than_the_ranks_that_miss_its_rank(
-    cluster, repository: Path, submit: Callable[..., int]
+    cluster, repository: Path, submit: Callable[..., int], late: float
 ) -> None:
-    job = submit(*TRAIN, "fail_at=3", "code=2", "lost=76")
+    job = submit(*TRAIN, "fail_at=3", "code=2", "lost=76", f"late={late}")
     assert cluster.finish(job) == "FAILED"
     assert cluster.job(job)["Restarts"] == "0"
     assert "failed exit 2" in history(repository, job)[-1]
