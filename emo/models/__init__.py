@@ -1,4 +1,5 @@
-"""The models: `config` (light to import), `text`, `audio`, `fusion`, and `model`, which joins them.
+"""The models: a folder an axis (text, audio, fusion, context), and `model`, which joins them.
 
-Nothing is imported here, so that reading a configuration does not load torch.
+`registry` says which class stands behind which kind. Nothing is imported here, so that reading a
+configuration does not load torch.
 """

@@ -22,7 +22,7 @@ class ModelError(UserError):
 
 
 class BranchOutput(NamedTuple):
-    """What one branch says of a batch.
+    """What one branch gives for a batch.
 
     Attributes:
         logits_BC: class scores, before the softmax.
@@ -49,14 +49,14 @@ class BranchOutput(NamedTuple):
 class Branch(nn.Module):
     """Base of all branches. Each is made as `Kind(config, classes, size, architecture)`.
 
-    `size` is how many entries the tokenizer has, or how many numbers a frame; `architecture` is
-    what `describe` gave, to build a pretrained encoder without reading its weights. A branch that
-    needs one of them not ignores it.
+    `size` is the number of entries in the tokenizer, or of values in a frame. `architecture` is
+    what `describe` gave, to build a pretrained encoder without reading its weights. A branch
+    ignores what it does not need.
 
     Attributes:
         kind: what it is, for reports: an encoder's architecture, or the kind of its configuration.
         width, states_width: of `vector_BD` and `states_BTD`.
-        behind: layers that only what comes after the part that a fusion reads goes through.
+        behind: by the part that a fusion reads, the layers after it, which then have no use.
     """
 
     kind: str
@@ -69,16 +69,16 @@ class Branch(nn.Module):
     }
 
     def serve(self, reads: Reads) -> None:
-        """Make ready for a fusion that reads this part of the output."""
+        """Prepare for a fusion that reads only this part of the output."""
         for name in self.behind[reads]:
-            # Nothing reads what these layers give, so they would get no gradient: DDP would wait
-            # for it for ever.
+            # Nothing uses what these layers compute, so they would get no gradient, and DDP would
+            # wait for it for ever.
             self.get_submodule(name).requires_grad_(False)
 
     def check_length(self, length: int) -> None:
-        """Raise ModelError where an input of so many tokens or frames is too long; most never are.
+        """Raise ModelError if an input of so many tokens or frames is too long.
 
-        Called before training with the longest of the dataset, and by `forward`.
+        Called before training with the longest input of the dataset. By default nothing is.
         """
 
     def describe(self) -> dict[str, Any] | None:
@@ -87,5 +87,5 @@ class Branch(nn.Module):
 
 
 def column(present_B: Tensor, like: Tensor) -> Tensor:
-    """`present_B` as a factor, [B, 1] in the dtype of `like`: what is absent adds nothing."""
+    """`present_B` as a factor of 0 or 1, [B, 1], in the dtype of `like`."""
     return present_B.unsqueeze(-1).to(like.dtype)

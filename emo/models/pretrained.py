@@ -20,8 +20,8 @@ from transformers.utils import logging as transformers_logging
 
 from emo.models.branch import ModelError
 
-# What encoders carry along and we do not read: heads for sentence pairs, the vector that stands for
-# masked speech in pretraining. They are dropped: weights without a gradient would stall DDP.
+# Parts of encoders that we do not read: the head for sentence pairs, the vector that stands for
+# masked speech in pretraining. They are dropped: they get no gradient, for which DDP would wait.
 _POOLER = "pooler"
 _UNREAD = (_POOLER, "masked_spec_embed")
 
@@ -39,7 +39,7 @@ def load_encoder(name: str, setting: str) -> Any:
     """
     source = _source(name, setting)
     try:
-        with _quiet(), _whole():
+        with _quiet(), _unsharded():
             encoder, report = transformers.AutoModel.from_pretrained(
                 source,
                 trust_remote_code=False,
@@ -112,7 +112,7 @@ def build_encoder(description: dict[str, Any]) -> Any:
     """The encoder of `describe_encoder`, its weights drawn at random (they are loaded later)."""
     settings = dict(description)
     config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
-    with _whole():
+    with _unsharded():
         return without_pooler(transformers.AutoModel.from_config(config))
 
 
@@ -152,11 +152,14 @@ def _some(keys: Iterable[str], limit: int = 12) -> str:
 
 
 @contextmanager
-def _whole() -> Iterator[None]:
-    """Under ZeRO-3 too, every rank builds the whole encoder; DeepSpeed cuts it up with the rest.
+def _unsharded() -> Iterator[None]:
+    """Every rank builds the whole encoder, under ZeRO-3 too; DeepSpeed shards it with the rest.
 
-    Left to itself, transformers cuts it up while it builds it, which weight norms do not survive.
+    transformers would shard it while it builds it, and the weight norm of a speech encoder's
+    positional convolution fails on a sharded weight.
     """
+    # Private, as of transformers 5.23; `test_under_zero_3_an_encoder_is_loaded_whole` notices when
+    # it moves.
     held = deepspeed_integration._hf_deepspeed_config_weak_ref
     deepspeed_integration.unset_hf_deepspeed_config()
     try:
@@ -167,10 +170,8 @@ def _whole() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar and no table of keys: what matters of them is said by us.
-
-    Nor the request to the hub, in a thread, to convert `pytorch_model.bin` for everybody.
-    """
+    """No progress bar and no table of keys: our own messages say what matters of them."""
+    # transformers would ask the hub, in a thread of its own, to convert `pytorch_model.bin`.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

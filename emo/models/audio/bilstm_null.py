@@ -73,6 +73,8 @@ class BiLstmNull(ElmBranch):
         padded_BTF = F.pad(x_BTF, (0, 0, context // 2, context // 2))
         windows_BTD = padded_BTF.unfold(1, context, stride).flatten(2)
         mask_BT = mask_BT[:, ::stride]
+        # Packing wants lengths on the CPU, which waits for the device once a batch, and refuses
+        # empty sequences: a row without frames runs over one of zeros, which the mask leaves out.
         lengths_B = mask_BT.sum(dim=1).clamp(min=1).cpu()
         packed = pack_padded_sequence(
             windows_BTD, lengths_B, batch_first=True, enforce_sorted=False
@@ -99,6 +101,7 @@ def label_likelihood(log_BTC: Tensor, mask_BT: Tensor) -> Tensor:
     end_BTC = gain_BTC.cumsum(dim=1)  # D_1 … D_T
     begun_BTC = torch.logcumsumexp(gain_BTC - end_BTC, dim=1)  # log Σ_{s < e} exp(-D_s)
     runs_BTC = end_BTC + begun_BTC
+    # The lowest number and not -inf, of which the gradient of a logsumexp over nothing is NaN.
     runs_BTC = runs_BTC.masked_fill(~valid_BT1, torch.finfo(runs_BTC.dtype).min)
     likelihood_BC = null_BT1.sum(dim=1) + torch.logsumexp(runs_BTC, dim=1)
     return likelihood_BC.masked_fill(~mask_BT.any(dim=1, keepdim=True), 0.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from emo.models.parts import BranchConfig, Dropout
 from shards.configfile import Config
@@ -113,15 +113,13 @@ class SpeechEncoderConfig(BranchConfig):
     activation_checkpointing: bool = False
 
 
-def _kind(given: Any) -> str:
+def _kind_named(given: Any) -> Any:
     # Configurations and descriptions from before there were other kinds name none.
-    return str(given.get("kind", "cnn") if isinstance(given, dict) else given.kind)
+    return {"kind": "cnn"} | given if isinstance(given, dict) else given
 
 
 AudioConfig = Annotated[
-    Annotated[CnnConfig, Tag("cnn")]
-    | Annotated[BiLstmNullConfig, Tag("bilstm_null")]
-    | Annotated[DnnElmConfig, Tag("dnn_elm")]
-    | Annotated[SpeechEncoderConfig, Tag("speech_encoder")],
-    Discriminator(_kind),
+    CnnConfig | BiLstmNullConfig | DnnElmConfig | SpeechEncoderConfig,
+    Field(discriminator="kind"),
+    BeforeValidator(_kind_named),
 ]

@@ -82,8 +82,10 @@ class DnnElm(ElmBranch):
         there_BS = torch.arange(energy_BS.shape[1], device=x_BTF.device) < count_B[:, None]
         low = torch.finfo(energy_BS.dtype).min
         energy_BS = energy_BS.masked_fill(~there_BS, low)
+        # Rounded up, so that every utterance keeps at least one segment.
         keep_B = torch.ceil(count_B * self.config.loudest).long()
         most = int(keep_B.max())
+        # Stable: among equally loud segments, as in silence, the choice must not depend on padding.
         order_BK = energy_BS.argsort(dim=1, descending=True, stable=True)[:, :most]
         rows_B1 = torch.arange(len(x_BTF), device=x_BTF.device)[:, None]
         segments_BKD = windows_BSFW[rows_B1, order_BK].transpose(2, 3).flatten(2)

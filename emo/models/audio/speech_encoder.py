@@ -1,9 +1,10 @@
 """The audio branch over a pretrained speech encoder: wav2vec 2.0, HuBERT or WavLM.
 
-The paper tried wav2vec (Schneider et al. 2019), of which no weights are to be had in this form; its
+The paper tried wav2vec (Schneider et al. 2019), whose weights are not available in this form; its
 successor wav2vec 2.0 (Baevski et al. 2020) stands in for it. The three share one architecture:
-strided convolutions over the waveform, then a transformer. What they know of emotion lies in their
-middle layers, so all layers are read, by learnt weights (Yang et al. 2021, "SUPERB").
+strided convolutions over the waveform, then a transformer. Most of what they know of emotion is in
+their middle layers, so a weighted sum of all layers is read, with learnt weights (Yang et al. 2021,
+"SUPERB").
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class SpeechBranch(Branch):
     """Waveforms to class scores: layers weighted, mean over frames, linear, LeakyReLU, linear.
 
     A clip's scores do not depend on how far its batch is padded: normalisation, attention and
-    pooling see its own samples alone, and so does the group normalisation of the base models, which
-    as published sees the padding too (`ClipNorm`).
+    pooling see only its own samples. The group normalisation of the published base models also sees
+    the padding; ours (`ClipNorm`) does not.
 
     LayerDrop and SpecAugment are off (`_prepare` says why); dropout is as the checkpoint has it.
 
@@ -78,10 +79,13 @@ class SpeechBranch(Branch):
         self.encoder = encoder
         self.clip_norm = _prepare(encoder)
         if config.activation_checkpointing:
+            # The reentrant kind gives no gradients at all where the input needs none.
             encoder.gradient_checkpointing_enable({"use_reentrant": False})
         if config.tune == "nothing":
             encoder.requires_grad_(False)
         elif config.tune == "transformer":
+            # Private, as of transformers 5.23: besides freezing the weights it stops the extractor
+            # from asking for a gradient of the waveform, which would cost its whole backward pass.
             encoder.feature_extractor._freeze_parameters()
         layers = encoder.config.num_hidden_layers + 1  # the transformer's input is one of them
         self.layer_weights = nn.Parameter(torch.zeros(layers))
@@ -133,10 +137,12 @@ class SpeechBranch(Branch):
         if self.normalises:
             wave_BS = normalised(wave_BS, mask_BS)
         attended_BS = mask_BS.clone()
-        attended_BS[:, : self.smallest] = True  # what is shorter has zeros up to here
+        # A clip too short for one frame counts as one of zeros: no row may attend to nothing.
+        attended_BS[:, : self.smallest] = True
         samples_B = attended_BS.sum(dim=1)
         if self.clip_norm is not None:
             self.clip_norm.frames_B = self._frames(samples_B, 1)
+        # A frozen encoder keeps no activations; inside `torch.no_grad` nothing is turned on again.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.tune != "nothing"):
             heard = self.encoder(
                 wave_BS.to(self.head.weight.dtype),
@@ -177,8 +183,8 @@ class SpeechBranch(Branch):
 class ClipNorm(nn.GroupNorm):
     """One group a channel, over each row's first `frames_B` frames alone.
 
-    Mean and variance of a plain `GroupNorm` would take in the padding, and a clip's scores depend
-    on the batch that it is in. Over the valid frames they are what the clip alone would give.
+    A plain `GroupNorm` takes its mean and variance over the padding too, so that a clip's scores
+    would depend on the batch that it is in. Over the valid frames alone, they do not.
     """
 
     frames_B: Tensor
@@ -191,12 +197,11 @@ class ClipNorm(nn.GroupNorm):
         # that ends at 65,504, and 20.5 s have more frames here.
         dtype = wide(x_BCT.dtype)
         count_B11 = self.frames_B[:, None, None].to(dtype)
-        # In place where nothing is needed again: this is the longest of all layers. A convolution
-        # keeps its input for the backward pass, not its output, so that one may be overwritten.
+        # In place, because this is the longest of all layers. It is safe: for its backward pass a
+        # convolution keeps its input and not its output, and a difference keeps neither.
         x_BCT = x_BCT.masked_fill_(beyond_B1T, 0.0)
         mean_BC1 = x_BCT.sum(dim=-1, keepdim=True, dtype=dtype) / count_B11
         x_BCT = x_BCT - mean_BC1.to(x_BCT.dtype)
-        # From here on `x_BCT` is a tensor of our own: a difference is kept by nobody either.
         x_BCT = x_BCT.masked_fill_(beyond_B1T, 0.0)
         norm_BC1 = torch.linalg.vector_norm(x_BCT, dim=-1, keepdim=True, dtype=dtype)
         scale_BC1 = torch.rsqrt(norm_BC1.square() / count_B11 + self.eps).to(x_BCT.dtype)

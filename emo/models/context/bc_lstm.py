@@ -18,10 +18,10 @@ class BcLstm(nn.Module):
     scores each turn. Both levels are trained at once here; the published code trains level 1 first.
     Its backward pass is not reversed; this one is.
 
-    Published, it is not told who speaks. With `speakers` it reads the dialogue once for each side:
-    what that side says in places of their own, what the others say in other places, and whose turn
-    it is; a turn takes its scores from its own side's reading. The weights are the same ones, so
-    what is learnt of one speaker holds for all.
+    The published model is not told who speaks. With `speakers` it reads the dialogue once for each
+    side, with the same weights: the side's own turns and those of the others go into separate
+    columns, and one more column says whose turn it is. A turn takes its scores from its own side's
+    reading.
     """
 
     def __init__(self, config: BcLstmConfig, classes: int, widths: Mapping[str, int]) -> None:
@@ -78,10 +78,10 @@ def _sided(x_DTW: Tensor, mine_DT1: Tensor | None) -> Tensor:
 
 
 class TwoWayLstm(nn.Module):
-    """A bidirectional LSTM over sequences of unlike lengths; padding behind them reaches nothing.
+    """A bidirectional LSTM over sequences of different lengths; padding does not reach the results.
 
-    The second direction runs over each sequence turned round in its own length. So no lengths have
-    to come to the CPU, as packed sequences want, and an empty sequence is no special case.
+    The second direction runs over each sequence reversed within its own length. Unlike with packed
+    sequences, no lengths have to come to the CPU, and an empty sequence is no special case.
     """
 
     def __init__(self, inputs: int, hidden: int) -> None:
@@ -97,7 +97,7 @@ class TwoWayLstm(nn.Module):
 
 
 def turned(x_DTW: Tensor, lengths_D: Tensor) -> Tensor:
-    """Each sequence in reverse, in place within its length; what stands behind it stays."""
+    """Each sequence reversed within its own length; the padding after it stays where it is."""
     place_T = torch.arange(x_DTW.shape[1], device=x_DTW.device)
     mirrored_DT = lengths_D[:, None] - 1 - place_T
     source_DT = torch.where(mirrored_DT >= 0, mirrored_DT, place_T)

@@ -76,10 +76,10 @@ def histories(
 
 
 def carried(gru: nn.GRU, x_NKW: Tensor, takes_NK: Tensor) -> Tensor:
-    """The state [N, K, H] of `gru` (batch first) after each place, moved only where it takes.
+    """The state [N, K, H] of `gru` (batch first) after each place; it reads only where `takes_NK`.
 
-    The turns that it takes are brought to the front, so that one call runs over them alone; each
-    place then looks up the state after the last of them. Before the first, the state is zero.
+    The turns that it reads are moved to the front, so that one call runs over them alone. Each
+    place then looks up the state after the last turn read so far; before the first, it is zero.
     """
     order_NK = torch.argsort((~takes_NK).to(torch.int8), dim=1, stable=True)
     states_NKH, _ = gru(x_NKW.gather(1, order_NK.unsqueeze(-1).expand_as(x_NKW)))

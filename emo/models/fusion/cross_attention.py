@@ -1,4 +1,4 @@
-"""Tokens attend to frames, frames to tokens."""
+"""Cross-attention: tokens attend to frames, and frames to tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emo.models.numerics import mean_valid
 
 
 class CrossAttentionFusion(nn.Module):
-    """Every token looks for the frames that concern it, every frame for the tokens.
+    """Every token attends to the frames, and every frame to the tokens.
 
     The crossmodal attention of Tsai et al. 2019 ("Multimodal transformer for unaligned multimodal
     language sequences"), one block a direction: what attention finds is added to the sequence and
@@ -59,8 +59,8 @@ class CrossAttentionFusion(nn.Module):
 class CrossAttention(nn.Module):
     """Queries of one sequence over another (Vaswani et al. 2017), `heads` side by side.
 
-    Of linear layers that are called as such: `nn.MultiheadAttention` reads the weights of a child
-    that it does not call, which ZeRO-3 has not gathered.
+    It calls its linear layers one by one: `nn.MultiheadAttention` reads the weights of a child that
+    it does not call, and ZeRO-3 gathers weights only for a call.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -70,9 +70,9 @@ class CrossAttention(nn.Module):
         self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, x_BTD: Tensor, other_BSD: Tensor, mask_BS: Tensor) -> Tensor:
-        """What each place of `x_BTD` finds in `other_BSD`, where `mask_BS` is set: [B, T, D].
+        """What each place of `x_BTD` reads from the valid places of `other_BSD`, [B, T, D].
 
-        Zero in rows where nothing is set.
+        Zero in rows of `other_BSD` that have none.
         """
         some_B = mask_BS.any(dim=1)
         attended_BS = mask_BS.clone()

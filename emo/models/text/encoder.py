@@ -49,6 +49,7 @@ class TextBranch(Branch):
                 f"only {rows}: build the shards with the encoder's own tokenizer"
             )
         if config.activation_checkpointing:
+            # The reentrant kind gives no gradients at all where the input needs none, as tokens.
             encoder.gradient_checkpointing_enable({"use_reentrant": False})
         self.encoder = encoder
         self.kind = str(encoder.config.model_type)
@@ -72,7 +73,7 @@ class TextBranch(Branch):
         # line attends to one place of padding.
         attended_BL = mask_BL.clone()
         attended_BL[:, 0] |= ~present_B
-        # Whatever stands in the padding, even what is no id at all, the encoder sees its own.
+        # Padding may hold anything, even what is no id at all: the encoder gets its own.
         tokens_BL = tokens_BL.masked_fill(~mask_BL, self.padding)
         states_BLD = self.encoder(input_ids=tokens_BL, attention_mask=attended_BL.long())[0]
 

@@ -268,3 +268,35 @@ def test_modality_dropout_makes_a_missing_modality_cost_no_more_than_it_must(kin
     for name in WIDTHS:
         assert abs(right[0.3, (name,)] - 0.8) < 0.04
     assert min(right[0.0, (name,)] for name in WIDTHS) < 0.75
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_fusions_take_any_number_of_modalities(kind):
+    """With three, losing one equals never having had it; every weight gets its gradient."""
+    widths = WIDTHS | {"video": 3}
+    torch.manual_seed(0)
+    model = FUSIONS[kind](CONFIGS[kind], 5, widths).eval()
+    given = outputs()
+    states = torch.randn(3, 4, 3)
+    there = torch.ones(3, dtype=torch.bool)
+    places = torch.ones(3, 4, dtype=torch.bool)
+    given["video"] = BranchOutput(torch.randn(3, 5), states[:, 0], there, states, places)
+    for name in widths:
+        lost = given | {name: given[name].without(there)}
+        left = {other: one for other, one in given.items() if other != name}
+        torch.testing.assert_close(model(lost), model(left))
+        assert not torch.allclose(model(lost), model(given))
+    model(given).square().sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_modality_dropout_takes_each_of_three_alike():
+    torch.manual_seed(0)
+    rows = 30_000
+    zeros, there = torch.zeros(rows, 1), torch.ones(rows, dtype=torch.bool)
+    given = {name: BranchOutput(zeros, zeros, there) for name in ("text", "audio", "video")}
+    kept = torch.stack([one.present_B for one in drop_modalities(given, 0.3).values()])
+    assert kept.sum(dim=0).min() == 2  # no row loses two
+    torch.testing.assert_close(
+        (~kept).double().mean(1), torch.full((3,), 0.1).double(), rtol=0, atol=0.01
+    )
