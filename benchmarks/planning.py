@@ -88,7 +88,7 @@ def orders_table(options: argparse.Namespace) -> None:
 
 def views_table(utterances: int = 10_000) -> None:
     """Print how long each protocol takes over an index of five variants an utterance."""
-    from shards.store.schema import VARIANTS
+    from shards.extract.augment import CLEAN, PAPER_VARIANTS
     from shards.views.view import ViewConfig, make_view
 
     random = np.random.default_rng(0)
@@ -96,7 +96,8 @@ def views_table(utterances: int = 10_000) -> None:
     turns = [(d, t) for d in range(utterances // 40) for t in range(40)]
     codes = random.choice(["ang", "hap", "exc", "neu", "sad", "fru"], len(turns)).tolist()
     texts = random.integers(0, 5000, len(turns)).tolist()
-    rows = [(i, variant) for i in range(len(turns)) for variant in VARIANTS]
+    variants = (CLEAN, *PAPER_VARIANTS)
+    rows = [(i, variant) for i in range(len(turns)) for variant in variants]
     names = [f"Ses0{d % 5 + 1}F_impro{d:03d}" for d, _ in turns]
     columns["utterance"] = [f"{names[i]}_{'FM'[turns[i][1] % 2]}{turns[i][1]:03d}" for i, _ in rows]
     columns["variant"] = [variant for _, variant in rows]
@@ -108,7 +109,7 @@ def views_table(utterances: int = 10_000) -> None:
     columns["text"] = [f"line {texts[i]}" for i, _ in rows]
     columns["turn"] = [turns[i][1] for i, _ in rows]
     make_view(columns, ViewConfig())  # imports scikit-learn
-    print(f"\nviews of {len(turns):,} utterances x {len(VARIANTS)} variants")
+    print(f"\nviews of {len(turns):,} utterances x {len(variants)} variants")
     for protocol in get_args(ViewConfig.model_fields["protocol"].annotation):
         fold = {"leave_one_session_out": "Ses05", "leave_one_speaker_out": "Ses05F"}.get(protocol)
         before = time.perf_counter()

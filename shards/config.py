@@ -16,6 +16,58 @@ from shards.extract.features import FEATURES, FeatureConfig
 from shards.extract.text import TextConfig
 from shards.views.view import ViewConfig
 
+# The settings of schema version 1. They are in every dataset's digest, whatever their value. Never
+# add to this list, and never take from it: either would change the digests of datasets that exist,
+# and `emo-shards build` would then refuse their folders as those of another build.
+FIRST_SETTINGS = frozenset(
+    [
+        "labels",
+        "seed",
+        "output.utterances_per_shard",
+        "output.incomplete",
+        "audio.sample_rate",
+        "audio.min_seconds",
+        "audio.silence_dbfs",
+        "audio.min_snr",
+        "audio.low_snr",
+        "augment.variants",
+        "augment.noise_snr",
+        "augment.pitch_semitones",
+        "augment.stretch_rate",
+        "augment.shift_share",
+        "features.kinds",
+        "features.n_fft",
+        "features.hop",
+        "features.mels",
+        "features.coefficients",
+        "features.fmin",
+        "features.fmax",
+        "features.lowlevel.pitch",
+        "features.lowlevel.window",
+        "features.lowlevel.hop",
+        "features.lowlevel.fmin",
+        "features.lowlevel.fmax",
+        "features.lowlevel.mels",
+        "text.tokenizer",
+        "text.max_tokens",
+        "text.learn.vocab_size",
+        "text.learn.lowercase",
+        "text.learn.min_frequency",
+        "vocabulary_view.protocol",
+        "vocabulary_view.labels",
+        "vocabulary_view.seed",
+        "vocabulary_view.fold",
+        "vocabulary_view.test",
+        "vocabulary_view.val",
+        "vocabulary_view.val_from_train",
+    ]
+)
+_FIRST_SECTIONS = frozenset(
+    ".".join(parts[:depth])
+    for parts in (path.split(".") for path in FIRST_SETTINGS)
+    for depth in range(1, len(parts) + 1)
+)
+
 
 class OutputConfig(Config):
     """Where the shards go and how they are cut.
@@ -71,12 +123,27 @@ class ShardConfig(Config):
     def settings(self) -> dict[str, Any]:
         """All that decides the bytes of the shards besides the corpus' content.
 
-        Paths are left out (a dataset and its corpus may be moved), and so are limits.
+        Paths are left out (a dataset and its corpus may be moved), and so are limits. A setting
+        that did not exist in schema version 1 is there only where it is not at its default: so it
+        can be added without making every older dataset one of other settings.
         """
         chosen = self.model_dump(mode="json", exclude={"corpus", "output"})
+        _drop_later_defaults(self, chosen, "")
         if self.features is None:
             del chosen["audio"], chosen["augment"]
         if self.text is None or self.text.learn is None:
             del chosen["vocabulary_view"]
         chosen["output"] = self.output.model_dump(include={"utterances_per_shard", "incomplete"})
         return chosen
+
+
+def _drop_later_defaults(config: Config, dumped: dict[str, Any], above: str) -> None:
+    """Take from `dumped`, made of `config`, the later settings that are at their defaults."""
+    for name, field in type(config).model_fields.items():
+        value, path = getattr(config, name), above + name
+        if name not in dumped:
+            continue
+        if path not in _FIRST_SECTIONS and value == field.get_default(call_default_factory=True):
+            del dumped[name]
+        elif isinstance(value, Config):
+            _drop_later_defaults(value, dumped[name], f"{path}.")

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from shards.configfile import Config
+from shards.extract.augment import CLEAN, PAPER_VARIANTS, SampleVariant
 from shards.extract.features import FeatureName
-from shards.store.schema import VARIANTS
 from shards.views.view import View, ViewConfig
 
 OrderName = Literal["shuffle", "windowed", "bucketed", "balanced", "dialogues"]
@@ -66,7 +66,7 @@ class DataConfig(Config):
     view: ViewConfig = ViewConfig()
     plan: PlanConfig = PlanConfig()
     targets: Literal["hard", "soft"] = "hard"
-    variants: tuple[str, ...] = VARIANTS
+    variants: tuple[SampleVariant, ...] = (CLEAN, *PAPER_VARIANTS)
     workers: NonNegativeInt = 1
     damage: Literal["error", "skip"] = "error"
     max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.01

@@ -33,13 +33,12 @@ import numpy as np
 
 from shards.corpora.base import Modality
 from shards.corpora.utterance import Utterance
+from shards.extract import augment
+from shards.extract.augment import CLEAN as CLEAN
 from shards.extract.features import FEATURES
 
 SCHEMA_VERSION = 1
-
-
-CLEAN = "clean"
-VARIANTS = (CLEAN, "noise", "pitch", "stretch", "shift")  # the paper's four, beside the clean one
+VARIANTS = (CLEAN, *augment.VARIANTS)
 
 
 @dataclass(frozen=True, slots=True)

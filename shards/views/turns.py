@@ -16,7 +16,7 @@ import numpy as np
 
 from shards.corpora.utterance import Utterance
 from shards.errors import UserError
-from shards.store.schema import CLEAN
+from shards.extract.augment import CLEAN
 
 _SHARED = ("label", "speaker", "session", "dialogue", "split")  # the same for all variants
 COLUMNS = ("utterance", "variant", *_SHARED, "text", "turn")

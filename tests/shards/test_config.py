@@ -2,8 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from shards.config import ShardConfig
-from shards.configfile import ConfigError, load, parse
+from shards.build import claim
+from shards.config import FIRST_SETTINGS, ShardConfig
+from shards.configfile import Config, ConfigError, digest, load, parse
+from shards.corpora.read import read_corpus
+from shards.extract.augment import AugmentConfig
 
 
 def test_shipped_configurations_are_valid() -> None:
@@ -57,3 +60,94 @@ def test_settings_are_what_decides_the_bytes(small, tmp_path: Path) -> None:
     assert settings() != settings(output=limit | {"utterances_per_shard": 9})
     assert "augment" not in settings(features=None)
     assert "vocabulary_view" not in settings(text=None)
+
+
+# Digests of settings as they were when the first datasets were made.
+DIGESTS = [
+    ({}, "94e7b6c1ce7ff98759ab398c016acee5e00a48aa47cb63ed6c67e42caa40ff2d"),
+    (
+        {"features": {"kinds": ["waveform"]}, "text": None},
+        "ed78440526adc0475fb2bf97f8fea88d4f38eb26cb68239cc87b1427f6a65506",
+    ),
+    (
+        {
+            "features": {"kinds": ["lld", "logmel"], "lowlevel": {"pitch": "yin"}},
+            "text": {"tokenizer": "bert-base-cased"},
+            "augment": {"stretch_rate": [0.9, 1.1]},
+        },
+        "93a9604b669470886ff7e14564d1387aa3b1f35861ade2f070fa5552dea3a004",
+    ),
+    (
+        {"features": None, "vocabulary_view": {"protocol": "official"}},
+        "802373704f373af7c06a2f6f499188f32edd8ffc46ea199e6a17aae590a15862",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), DIGESTS)
+def test_settings_keep_their_digest(small, tmp_path: Path, changes: dict, expected: str) -> None:
+    """If this fails, every dataset that exists has become one "of another build"."""
+    config = small.config(tmp_path, tmp_path / "out", **changes)
+    assert digest(config.settings()) == expected
+
+
+class Echo(Config):
+    delay: float = 0.1
+    decay: float = 0.5
+
+
+class LaterAugment(AugmentConfig):
+    echo_share: float = 0.0
+    echo: Echo = Echo()
+
+
+class LaterConfig(ShardConfig):
+    """The configuration of some later version: two settings and a section more."""
+
+    augment: LaterAugment = LaterAugment()
+    dithered: bool = False
+
+
+def test_a_later_setting_at_its_default_leaves_old_datasets_as_they_are(
+    small, corpus: Path, built: Path, tmp_path: Path
+) -> None:
+    raw = small.settings(corpus, built)
+    now, later = parse(ShardConfig, raw, "now"), parse(LaterConfig, raw, "later")
+    assert later.settings() == now.settings()
+    raw["augment"]["echo"] = {"delay": 0.1}  # said, but the default
+    said = parse(LaterConfig, raw, "later")
+    assert said.settings() == now.settings()
+
+    utterances = read_corpus(now.corpus).utterances
+    old = claim.load(built)
+    assert claim.claim(built, later, utterances) == old
+    claim.check_settings(built, old, later)
+
+
+def test_a_later_setting_that_is_used_makes_another_dataset(
+    small, corpus: Path, built: Path, tmp_path: Path
+) -> None:
+    raw = small.settings(corpus, built)
+    raw["augment"]["echo"] = {"delay": 0.1, "decay": 0.7}
+    later = parse(LaterConfig, raw, "later")
+    assert later.settings()["augment"]["echo"] == {"decay": 0.7}
+    utterances = read_corpus(later.corpus).utterances
+    with pytest.raises(claim.OtherBuild, match=r"augment\.echo"):
+        claim.claim(built, later, utterances)
+    with pytest.raises(claim.OtherBuild, match=r"augment\.echo"):
+        claim.check_settings(built, claim.load(built), later)
+
+
+def test_the_first_settings_are_all_still_there(small, tmp_path: Path) -> None:
+    def leaves(settings: dict, above: str = "") -> set[str]:
+        return {
+            path
+            for name, value in settings.items()
+            for path in (
+                leaves(value, f"{above}{name}.") if isinstance(value, dict) else {above + name}
+            )
+        }
+
+    kinds = {"kinds": ["logmel", "lld"]}
+    settings = small.config(tmp_path, tmp_path / "out", features=kinds).settings()
+    assert leaves(settings) == FIRST_SETTINGS

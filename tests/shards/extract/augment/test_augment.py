@@ -5,15 +5,18 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from emo.data.config import DataConfig
+from shards.configfile import ConfigError, parse
 from shards.extract.augment import (
+    PAPER_VARIANTS,
+    VARIANTS,
     AugmentConfig,
-    add_noise,
-    analyse,
-    shift_pitch,
-    stretch,
     variant_rng,
     variants,
 )
+from shards.extract.augment.noise import add_noise
+from shards.extract.augment.pitch import shift_pitch
+from shards.extract.augment.vocoder import analyse, stretch
 from shards.extract.features import Extractor, FeatureConfig
 
 RATE = 22050
@@ -185,3 +188,37 @@ def test_draws_depend_on_seed_utterance_and_variant_alone(speech):
 def test_settings_out_of_bounds(wrong):
     with pytest.raises(ValidationError):
         AugmentConfig(**wrong)
+
+
+def test_an_unknown_variant_is_met_with_what_was_meant():
+    with pytest.raises(ConfigError, match=r"variants\.1.*did you mean 'stretch'"):
+        parse(AugmentConfig, {"variants": ["noise", "strech"]}, "augment.yaml")
+    with pytest.raises(ConfigError, match=r"variants.*did you mean 'noise'"):
+        parse(DataConfig, {"shards": "x", "variants": ["clean", "nois"]}, "run.yaml")
+    with pytest.raises(ConfigError, match=r"noise_snt.*did you mean 'noise_snr'"):
+        parse(AugmentConfig, {"noise_snt": [1, 2]}, "augment.yaml")
+
+
+def test_configurations_that_name_no_variants_mean_the_papers_four():
+    """Whatever is registered later: old configurations and runs leave this to the default."""
+    four = ("noise", "pitch", "stretch", "shift")
+    assert four == PAPER_VARIANTS == AugmentConfig().variants
+    assert DataConfig(shards="x").variants == ("clean", *four)
+    assert set(four) <= set(VARIANTS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda v: v.name)
+def test_every_variant_of_the_list_is_made_by_its_name_and_range(speech, variant):
+    """At both ends of its default range; its setting has a place in the configuration."""
+    wave = speech(1.0)
+    for end in variant.default:
+        config = AugmentConfig(variants=(variant.name,), **{variant.setting: (end, end)})
+        [(name, made)] = variants(wave, RATE, config, 1, "u")
+        assert name == variant.name
+        assert made.dtype == np.float32
+        assert made.ndim == 1
+        assert np.isfinite(made).all()
+        assert not np.array_equal(made, wave)
+    assert variant.check_range(variant.default) == variant.default
+    with pytest.raises(ValueError, match=r"low, high"):
+        variant.check_range(variant.default[::-1])
