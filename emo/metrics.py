@@ -39,6 +39,12 @@ def weighted_f1(table: Floats) -> Floats:
     return (counts["f1"] * counts["support"]).sum(axis=-1) / counts["support"].sum(axis=-1)
 
 
+def macro_f1(table: Floats) -> Floats:
+    """The mean F1 of the classes that occur: a rare class counts as much as a common one."""
+    counts = by_class(table)
+    return counts["f1"].sum(axis=-1) / (counts["support"] > 0).sum(axis=-1)
+
+
 def by_class(table: ArrayLike) -> dict[str, Floats]:
     """hits, support, precision, recall and f1 [..., C] of confusion matrices [..., C, C]."""
     table = np.asarray(table, float)
@@ -125,6 +131,7 @@ METRICS = {
         Metric("wa", "WA", of_confusion=accuracy),
         Metric("ua", "UA", of_confusion=mean_recall),
         Metric("weighted_f1", "weighted F1", of_confusion=weighted_f1),
+        Metric("macro_f1", "macro F1", of_confusion=macro_f1),
         Metric("ece", "ECE", of_probabilities=expected_calibration_error, higher_is_better=False,
                watched=False, cross_validated=False),
         Metric("loss", "loss", higher_is_better=False, percent=False, cross_validated=False),

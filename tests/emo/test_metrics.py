@@ -40,6 +40,9 @@ def test_everything_equals_scikit_learn():
     assert result["weighted_f1"] == pytest.approx(
         reference.f1_score(labels, predicted, average="weighted")
     )
+    assert result["macro_f1"] == pytest.approx(
+        reference.f1_score(labels, predicted, average="macro")
+    )
     np.testing.assert_array_equal(
         result["confusion"], reference.confusion_matrix(labels, predicted)
     )
@@ -57,6 +60,9 @@ def test_absent_and_never_predicted_classes():
     assert result["ua"] == pytest.approx((0.5 + 1 + 0) / 3)  # the classes that occur
     assert result["weighted_f1"] == pytest.approx(
         reference.f1_score(labels, predicted, average="weighted", zero_division=0)
+    )
+    assert result["macro_f1"] == pytest.approx(
+        reference.f1_score(labels, predicted, average="macro", labels=[0, 1, 3], zero_division=0)
     )
     assert result["classes"]["sadness"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
 
@@ -99,7 +105,10 @@ def test_selection_knows_the_watched_metrics_and_their_earlier_names():
     for name, message in (
         ("weigthed_f1", "did you mean 'weighted_f1'"),
         ("UA", "did you mean 'ua'"),
-        ("ece", "there are wa, ua, weighted_f1, loss"),  # not computed at every validation
+        (
+            "ece",
+            "there are wa, ua, weighted_f1, macro_f1, loss",
+        ),  # not computed at every validation
     ):
         with pytest.raises(ValueError, match=message):
             selectable(name)
