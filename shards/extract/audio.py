@@ -6,6 +6,7 @@ import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -14,7 +15,8 @@ from pydantic import Field
 
 from shards.configfile import Config
 from shards.errors import UserError
-from shards.extract.audio_container import BadContainer, examine
+from shards.extract.audio_container import examine
+from shards.extract.audio_stream import BadContainer
 
 if TYPE_CHECKING:
     import soundfile
@@ -217,18 +219,12 @@ def _read_part(part: bytes) -> tuple[np.ndarray, int]:
 def _read(path: Path, segment: Segment | None) -> tuple[np.ndarray, int]:
     import soundfile
 
-    class Forward(soundfile.SoundFile):
-        """Is never sought in: behind the end of a stream of unknown length that is an error."""
-
-        def seekable(self) -> bool:
-            return False
-
     name = os.fsencode(path)  # a text would have to be UTF-8
     try:
         with soundfile.SoundFile(name) as file:
             if file.seekable() and file.frames < UNKNOWN_FRAMES:
                 return _samples(file, segment), file.samplerate
-        with Forward(name) as file:
+        with _forward()(name) as file:
             return _samples(file, segment), file.samplerate
     # TypeError: a headerless .raw. The others: sizes in a damaged header.
     except (soundfile.SoundFileError, TypeError, OverflowError, ValueError, MemoryError) as error:
@@ -236,6 +232,19 @@ def _read(path: Path, segment: Segment | None) -> tuple[np.ndarray, int]:
             raise BadContainer("truncated", "a block is cut; copy it again") from None
         detail = "WAV, FLAC, OGG, MP3, AIFF and more can be read, but not this"
         raise BadContainer("not audio", f"{detail} ({error})") from None
+
+
+@cache
+def _forward() -> type[soundfile.SoundFile]:
+    import soundfile
+
+    class Forward(soundfile.SoundFile):
+        """Is never sought in: behind the end of a stream of unknown length that is an error."""
+
+        def seekable(self) -> bool:
+            return False
+
+    return Forward
 
 
 def _samples(file: soundfile.SoundFile, segment: Segment | None) -> np.ndarray:

@@ -11,34 +11,15 @@ wrote into a pipe), though all their samples are there. So the containers are wa
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from shards.extract import audio_mpeg
+from shards.extract.audio_riff import form, riff
+from shards.extract.audio_stream import SLACK, UNKNOWN, BadContainer, Data, Stream, short
 
-Data = bytes | mmap.mmap
-
-# A length from here on is no length: pipes get 0xFFFFFFFF (ffmpeg), 0x80000000 (arecord),
-# 0x7FFFF000 (SoX, WAV) and 0x7F000000 (SoX, AIFF) from writers that cannot seek back.
-UNKNOWN = 0x7F000000
-# Bytes that may lack at the end. Some writers count their header twice; this is 1 ms of sound.
-SLACK = 64
-# Names that tell a chunk from the padding byte before it.
-CHUNKS = (b"fmt ", b"data", b"fact", b"LIST", b"INFO", b"JUNK", b"junk", b"PAD ", b"FLLR", b"bext",
-          b"cue ", b"smpl", b"inst", b"PEAK", b"DISP", b"iXML", b"axml", b"cart", b"id3 ", b"ID3 ",
-          b"ds64", b"chna", b"acid", b"plst", b"ltxt", b"note", b"labl", b"_PMX")  # fmt: skip
-BLOCK_CODINGS = (0x31, 0x38, 0x45)  # GSM 6.10, NMS and G.721 ADPCM: numbers of the chunk `fmt `
 POINTERS = (b"version https://git-lfs", b"version https://hawser", b"/annex/objects/")
-
-
-class BadContainer(Exception):
-    """A file that cannot be used; `kind` is one of `audio.Kind`."""
-
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(kind, detail)
-        self.kind, self.detail = kind, detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +35,6 @@ class Contents:
     remarks: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    """One stream: the byte behind it, its bytes if they were mended, and as in `Contents`."""
-
-    end: int
-    mended: bytes | None = None
-    samples: int | None = None
-    remark: tuple[str, str] | None = None
-
-
 def examine(data: Data) -> Contents:
     """Walk the container of a whole file.
 
@@ -73,7 +44,7 @@ def examine(data: Data) -> Contents:
     if bytes(data[:32]).startswith(POINTERS):
         detail = "a note in place of the file; run `git lfs pull` (git annex: `get`) in the corpus"
         raise BadContainer("pointer", detail)
-    streams: list[tuple[int, _Stream]] = []  # with the place where each begins
+    streams: list[tuple[int, Stream]] = []  # with the place where each begins
     remarks: list[tuple[str, str]] = []
     position, rest = 0, data
     while len(rest) and (walk := _walker(rest)) is not None:
@@ -95,12 +66,12 @@ def examine(data: Data) -> Contents:
     return Contents(tuple(parts), None, tuple(remarks))
 
 
-def _walker(data: Data) -> Callable[[Data], _Stream] | None:
+def _walker(data: Data) -> Callable[[Data], Stream] | None:
     head = bytes(data[:16])
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-        return _riff
+        return riff
     if head[:4] == b"FORM" and len(head) >= 12:
-        return _form
+        return form
     for magic, walk in _WALKERS.items():
         if head.startswith(magic):
             return walk
@@ -111,128 +82,24 @@ def _walker(data: Data) -> Callable[[Data], _Stream] | None:
     return None
 
 
-def _short(promised: int, there: int) -> BadContainer:
-    return BadContainer(
-        "truncated",
-        f"the header promises {promised} bytes, {there} are there; copy the file again",
-    )
-
-
-def _riff(data: Data) -> _Stream:
-    """WAV, its big-endian sister RIFX, and the 64-bit RF64 and BW64."""
-    order = ">" if data[:4] == b"RIFX" else "<"
-    position, mended, long = 12, False, 0
-    kept = b""  # the chunks that say how the samples are coded
-    while position + 8 <= len(data):
-        name, length = struct.unpack_from(f"{order}4sI", data, position)
-        begin = position + 8
-        if name == b"data":
-            if length == 0xFFFFFFFF and long:
-                length = long
-            return _riff_samples(data, order, kept, (begin, length, mended))
-        body = bytes(data[begin : begin + length]) if length < 0x10000 else b""
-        if name == b"ds64" and len(body) >= 16:
-            long = struct.unpack_from("<Q", body, 8)[0]
-        if name in (b"fmt ", b"fact"):
-            kept += struct.pack(f"{order}4sI", name, len(body)) + body + b"\0" * (len(body) % 2)
-        position = begin + length
-        if length % 2:
-            mended = True  # libsndfile loses its way behind some of them, padded or not
-            # Chunks start at even places; some writers forget the byte that fills an odd one up.
-            position += data[position : position + 4] not in CHUNKS
-    raise BadContainer("truncated", "it ends inside the header; copy the file again")
-
-
-def _riff_samples(data: Data, order: str, kept: bytes, samples: tuple[int, int, bool]) -> _Stream:
-    begin, length, mended = samples
-    there = len(data) - begin
-    if length > there:
-        if length < UNKNOWN and length - there > SLACK:
-            raise _short(length, there)
-        length, mended = there, True
-    elif length == 0 and there and _chunks_end(data, begin, order) is None:
-        length, mended = there, True  # the writer was stopped before it could fill the length in
-    end = min(len(data), begin + length + length % 2)
-    after = _chunks_end(data, end, order)
-    after = end if after is None else after
-    if not mended:
-        return _Stream(after, samples=_counted(kept, order))
-    body = bytes(data[begin : begin + length])
-    chunk = struct.pack(f"{order}4sI", b"data", length) + body + b"\0" * (length % 2)
-    magic = b"RIFX" if order == ">" else b"RIFF"
-    size = 4 + len(kept) + len(chunk)
-    whole = struct.pack(f"{order}4sI", magic, size) + b"WAVE" + kept + chunk
-    return _Stream(after, whole)
-
-
-def _counted(kept: bytes, order: str) -> int | None:
-    """The count of samples in the chunk `fact`, for codings whose last block is filled up."""
-    place = kept.find(b"fact")
-    if place < 0 or struct.unpack_from(f"{order}H", kept, 8)[0] not in BLOCK_CODINGS:
-        return None
-    return int(struct.unpack_from(f"{order}I", kept, place + 8)[0])
-
-
-def _chunks_end(data: Data, position: int, order: str) -> int | None:
-    """Where the chunks that follow the samples end; None if what follows is no chain of them."""
-    while position + 8 <= len(data):
-        name, length = struct.unpack_from(f"{order}4sI", data, position)
-        if name in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
-            return position
-        if not all(32 <= byte < 127 for byte in name) or position + 8 + length > len(data):
-            return None
-        position += 8 + length + length % 2
-    return min(position, len(data))
-
-
-def _form(data: Data) -> _Stream:
-    """AIFF, AIFF-C and the Amiga's 8SVX."""
-    length = struct.unpack_from(">I", data, 4)[0]
-    end = 8 + length + length % 2
-    if end <= len(data) + SLACK and length:
-        return _Stream(min(end, len(data)))
-    if 0 < length < UNKNOWN:
-        raise _short(length + 8, len(data))
-    return _Stream(len(data), _mended_form(data))
-
-
-def _mended_form(data: Data) -> bytes:
-    whole = bytearray(data)
-    struct.pack_into(">I", whole, 4, len(data) - 8)
-    position, frames_at, frame = 12, 0, 0
-    while position + 8 <= len(data):
-        name, length = struct.unpack_from(">4sI", data, position)
-        if name == b"COMM" and position + 16 <= len(data):
-            channels, _, bits = struct.unpack_from(">HIH", data, position + 8)
-            frames_at, frame = position + 10, channels * -(-bits // 8)
-        if name == b"SSND":
-            there = len(data) - position - 8
-            struct.pack_into(">I", whole, position + 4, there)
-            if frame:
-                struct.pack_into(">I", whole, frames_at, max(0, there - 8) // frame)
-            break
-        position += 8 + length + length % 2
-    return bytes(whole)
-
-
-def _au(data: Data) -> _Stream:
+def _au(data: Data) -> Stream:
     order = ">" if data[:1] == b"." else "<"
     if len(data) < 24:
         raise BadContainer("truncated", "it ends inside the header; copy the file again")
     begin, length = struct.unpack_from(f"{order}2I", data, 4)
     there = len(data) - begin
     if length == 0xFFFFFFFF:  # the format's own word for "unknown"
-        return _Stream(len(data))
+        return Stream(len(data))
     if length > there + SLACK and length < UNKNOWN:
-        raise _short(length, max(0, there))
+        raise short(length, max(0, there))
     if length > there or (length == 0 and there > 0):
         whole = bytearray(data)
         struct.pack_into(f"{order}I", whole, 8, 0xFFFFFFFF)
-        return _Stream(len(data), bytes(whole))
-    return _Stream(begin + length)
+        return Stream(len(data), bytes(whole))
+    return Stream(begin + length)
 
 
-def _nist(data: Data) -> _Stream:
+def _nist(data: Data) -> Stream:
     lines = bytes(data[:4096]).split(b"end_head")[0].splitlines()
     fields = {words[0]: words[-1] for line in lines if len(words := line.split()) == 3}
     try:
@@ -244,24 +111,24 @@ def _nist(data: Data) -> _Stream:
             "bad header", "its NIST header does not say how long it is; convert it to WAV"
         ) from None
     if length > len(data) + SLACK:
-        raise _short(length, len(data))
-    return _Stream(min(length, len(data)))
+        raise short(length, len(data))
+    return Stream(min(length, len(data)))
 
 
-def _w64(data: Data) -> _Stream:
+def _w64(data: Data) -> Stream:
     position = 40
     while position + 24 <= len(data):
         length = struct.unpack_from("<Q", data, position + 16)[0]
         if data[position : position + 4] == b"data":
             there = len(data) - position
             if length - there > SLACK and length < 2**48:
-                raise _short(length, there)
+                raise short(length, there)
             break
         position += max(24, length + -length % 8)
-    return _Stream(len(data))
+    return Stream(len(data))
 
 
-def _caf(data: Data) -> _Stream:
+def _caf(data: Data) -> Stream:
     position = 8
     while position + 12 <= len(data):
         name, length = struct.unpack_from(">4sq", data, position)
@@ -269,32 +136,32 @@ def _caf(data: Data) -> _Stream:
         if name == b"data" and length == -1:
             break
         if length > there:
-            raise _short(length, there)
+            raise short(length, there)
         position += 12 + max(0, length)
-    return _Stream(len(data))
+    return Stream(len(data))
 
 
-def _voc(data: Data) -> _Stream:
+def _voc(data: Data) -> Stream:
     if len(data) < 26:
         raise BadContainer("truncated", "it ends inside the header; copy the file again")
     position = struct.unpack_from("<H", data, 20)[0]
     while position < len(data) and data[position] != 0:
         if position + 4 > len(data):
-            raise _short(position + 4, len(data))
+            raise short(position + 4, len(data))
         position += 4 + int.from_bytes(data[position + 1 : position + 4], "little")
     if position > len(data):
-        raise _short(position, len(data))
-    return _Stream(min(position + 1, len(data)))
+        raise short(position, len(data))
+    return Stream(min(position + 1, len(data)))
 
 
-def _flac(data: Data) -> _Stream:
+def _flac(data: Data) -> Stream:
     # The magic word and the header of the first block, which has the same length in every file.
     behind = data.find(b"fLaC") + 4
     later = [data.find(b"fLaC" + kind + b"\0\0\x22", behind) for kind in (b"\0", b"\x80")]
-    return _Stream(min([start for start in later if start > 0], default=len(data)))
+    return Stream(min([start for start in later if start > 0], default=len(data)))
 
 
-def _ogg(data: Data) -> _Stream:
+def _ogg(data: Data) -> Stream:
     position, begun, ended = 0, False, False
     while data[position : position + 4] == b"OggS":
         table = position + 27
@@ -304,17 +171,17 @@ def _ogg(data: Data) -> _Stream:
             raise BadContainer("truncated", "the last page is cut; copy the file again")
         flags = data[position + 5]
         if flags & 2 and begun:  # the first page of the next stream
-            return _Stream(position)
+            return Stream(position)
         # Streams that run side by side show all their first pages before any other page.
         begun, ended = begun or not flags & 2, bool(flags & 4)
         position = end
     if not ended and position < len(data):
         raise BadContainer("truncated", "it stops between two pages; copy the file again")
     if ended:
-        return _Stream(position)
+        return Stream(position)
     # Voice messages are sent while they are spoken: nobody comes back to mark the last page.
     remark = ("no end mark", "the stream does not say that it ends here")
-    return _Stream(position, _with_end_mark(data, position), remark=remark)
+    return Stream(position, _with_end_mark(data, position), remark=remark)
 
 
 def _with_end_mark(data: Data, end: int) -> bytes:
@@ -342,15 +209,15 @@ def _ogg_crc(byte: int) -> int:
 _OGG_CRC = [_ogg_crc(byte) for byte in range(256)]
 
 
-def _mpeg(data: Data) -> _Stream:
-    return _Stream(audio_mpeg.stream_end(data))
+def _mpeg(data: Data) -> Stream:
+    return Stream(audio_mpeg.stream_end(data))
 
 
 def _is_tag(rest: bytes) -> bool:
     return rest.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"3DI"))
 
 
-_WALKERS: dict[bytes, Callable[[Data], _Stream]] = {
+_WALKERS: dict[bytes, Callable[[Data], Stream]] = {
     b".snd": _au,
     b"dns.": _au,
     b"NIST_1A": _nist,

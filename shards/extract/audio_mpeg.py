@@ -6,10 +6,9 @@ joined by `cat`, the second is never heard.
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 
-Data = bytes | mmap.mmap
+from shards.extract.audio_stream import Data
 
 # kbit/s by (MPEG 1?, layer), index 1 to 14
 _RATES = {
