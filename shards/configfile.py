@@ -32,7 +32,12 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
-def load(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
+def load(
+    kind: type[C],
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    loader: type[yaml.SafeLoader] = yaml.SafeLoader,
+) -> C:
     """Read YAML file `path` as a `kind`, with `a.b=value` overrides (values are YAML).
 
     Raises:
@@ -40,7 +45,7 @@ def load(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), loader)
     except IsADirectoryError:
         inside = f": did you mean {path / 'config.yaml'}?" * (path / "config.yaml").is_file()
         raise ConfigError(f"{path} is a folder, not a configuration file{inside}") from None

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from shards import atomic
 from shards.config import ShardConfig
 from shards.configfile import Config, differences, digest, dump
-from shards.corpora.utterance import Utterance
+from shards.corpora.embedded import read_recording
+from shards.corpora.utterance import LATER_FACTS, Utterance
 from shards.errors import UserError
 from shards.store.index import BUILD, CONFIG
 from shards.store.schema import SCHEMA_VERSION
@@ -124,11 +125,14 @@ def corpus_digest(utterances: Sequence[Utterance]) -> str:
         facts = asdict(one)
         facts["audio"] = one.audio is not None
         del facts["source"]
+        for name in LATER_FACTS:
+            if facts[name] is None:
+                del facts[name]
         content.update(json.dumps(facts, sort_keys=True).encode())
     with_audio = [one for one in utterances if one.audio is not None]
     for one in with_audio[:: max(1, len(with_audio) // PROBES)]:
         try:
-            content.update(hashlib.sha256(one.audio.read_bytes()).digest())  # type: ignore[union-attr]
+            content.update(hashlib.sha256(read_recording(one)).digest())
         except OSError:  # reading it will say so, with the turn's name
             content.update(b"unreadable")
     return content.hexdigest()

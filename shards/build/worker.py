@@ -15,6 +15,7 @@ from shards.config import ShardConfig
 from shards.corpora.labels import label_set
 from shards.corpora.utterance import Utterance
 from shards.extract import audio, audio_snr, augment, features, text
+from shards.extract.audio_turn import load_turn
 from shards.processes import die_with_parent
 from shards.store import sidecar
 from shards.store.index import TOKENIZER, shard_path
@@ -118,7 +119,7 @@ class _Maker:
         assert one.audio is not None
         assert self.extract is not None
         try:
-            recording = audio.load(one.audio, config.audio)
+            recording = load_turn(one, config.audio)
         except audio.AudioError as error:
             yield _reject(one, error.kind, str(error))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ LISTED = 20  # an error message lists this many places, and counts the rest
 MISSING_AUDIO = "missing audio"
 MISSING_TRANSCRIPT = "missing transcript"
 TRUTH = "truth.jsonl"  # in the root of a made corpus: its known answers
+NOT_UNICODE = "not Unicode"
+BAD_TIMES = "bad times"
 
 
 class CorpusError(UserError):
@@ -55,32 +58,74 @@ class Errors:
 
     def add(self, where: str, what: str) -> None:
         """Note that `what` is wrong at `where` (`file:line` if there is one)."""
-        self.lines.append(f"{where}: {what}")
+        self.lines.append(printable(f"{where}: {what}"))
 
     def raise_if_any(self, root: Path) -> None:
         """Raise a `CorpusError` that lists them (the first `LISTED`) if there are any."""
         if self.lines:
             count = "1 error" if len(self.lines) == 1 else f"{len(self.lines)} errors"
-            raise CorpusError(f"{count} in the corpus {root}:\n" + _listing(self.lines))
+            raise CorpusError(f"{count} in the corpus {root}:\n" + listing(self.lines))
 
 
 class FileIndex:
-    """Tells whether files exist with one listing a folder, not one query a file.
+    """Finds files with one listing a folder, not one query a file.
 
     On a parallel filesystem ten thousand queries cost minutes.
     """
 
     def __init__(self) -> None:
         self._names: dict[str, frozenset[str]] = {}
+        self._folded: dict[str, dict[str, list[str]]] = {}
 
     def __contains__(self, path: Path) -> bool:
         folder, name = os.path.split(path)
+        return name in self._listing(folder)
+
+    def find(self, path: Path) -> Path | None:
+        """`path` as the disk writes it, or None if nothing is there.
+
+        Accents may be stored composed or decomposed, and the suffix in either case, if only one
+        file fits.
+        """
+        if path in self:
+            return path
+        folder, name = os.path.split(path)
+        if folder == str(path):  # the root of all
+            return None
+        if not self._listing(folder):
+            there = self.find(Path(folder))
+            if there is None or str(there) == folder:
+                return None
+            folder = str(there)
+        if folder not in self._folded:
+            folded: dict[str, list[str]] = defaultdict(list)
+            for other in self._listing(folder):
+                folded[fold(other)].append(other)
+            self._folded[folder] = folded
+        fitting = self._folded[folder].get(fold(name), [])
+        return Path(folder, fitting[0]) if len(fitting) == 1 else None
+
+    def _listing(self, folder: str) -> frozenset[str]:
         if folder not in self._names:
             try:
                 self._names[folder] = frozenset(os.listdir(folder))
             except OSError:
                 self._names[folder] = frozenset()
-        return name in self._names[folder]
+        return self._names[folder]
+
+
+def fold(name: str) -> str:
+    """`name` less what may differ between a table and the disk: the suffix's case, the accents."""
+    stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
+    return stem + suffix.lower()
+
+
+def printable(text: object) -> str:
+    r"""`text` as something that every file and terminal takes: half characters become `\udce4`.
+
+    Names on the disk are bytes. Those that are not UTF-8 come as such halves.
+    """
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def check_problems(problems: Sequence[Problem], limit: int, root: Path) -> list[str]:
@@ -99,10 +144,10 @@ def check_problems(problems: Sequence[Problem], limit: int, root: Path) -> list[
     if len(problems) > limit:
         raise CorpusError(
             f"{_turns(len(problems))} of {root} cannot be used ({counts}), more than "
-            f"max_problems={limit}:\n{_listing(lines)}\n"
+            f"max_problems={limit}:\n{listing(lines)}\n"
             f"mend the corpus, or set corpus.max_problems={len(problems)} to leave them out"
         )
-    return [f"WARNING: {_turns(len(problems))} left out ({counts}):\n{_listing(lines)}"]
+    return [f"WARNING: {_turns(len(problems))} left out ({counts}):\n{listing(lines)}"]
 
 
 def count_table(pairs: Iterable[tuple[str, str]], title: str) -> str:
@@ -126,7 +171,8 @@ def _turns(count: int) -> str:
     return "1 turn" if count == 1 else f"{count} turns"
 
 
-def _listing(lines: Sequence[str]) -> str:
+def listing(lines: Sequence[str]) -> str:
+    """Lines for a message: the first `LISTED`, and how many more there are."""
     shown = ["  " + line for line in lines[:LISTED]]
     if len(lines) > LISTED:
         shown.append(f"  … and {len(lines) - LISTED} more")

@@ -9,6 +9,12 @@ tables: metadata.csv            # or one a split: {train: a.csv, val: b.csv, tes
 # audio_files: "*/*.wav"        # instead of tables: every audio file is a row
 format: csv                     # csv, tsv, jsonl, parquet; default: by the file's suffix
 encoding: utf-8                 # the default
+delimiter: ";"                  # default: a comma in csv, a tab in tsv
+quoting: true                   # cells in double quotes; default: in csv, not in tsv
+line_breaks: true               # quoted cells may span lines; default: in csv, unless each line
+                                # would be a row by itself (a quote that is never closed)
+segments: true                  # start and end are places in the recording, and cut from it;
+                                # default: they are if rows with different times share a recording
 patterns:                       # named groups of a regular expression become columns
   - {column: path, regex: '(?P<speaker>\\d+)_(?P<emotion>[A-Z]+)\\.wav$'}
 fields:
@@ -21,11 +27,12 @@ fields:
   speaker: speaker
   dialogue: "{split}-{scene}"
   turn: line                    # a number; turns are sorted by turn, start, place in the table
-  start: begin                  # seconds, or hours:minutes:seconds
+  start: begin                  # seconds, 1.5s, hours:minutes:seconds, 0 days 00:00:01.5
   end: end
   split: part                   # train, val (dev, valid, validation), test
 labels: {anger: ang, joy: hap, unclear: xxx}    # the corpus' own words -> codes of utterance.py
 ```
+Words and numbers of the file are read as they are written: 01 is not 1, and no is a word.
 `id`, `label`, and one of `audio` and `text` are required. Left out, `votes` is one vote for the
 label, `speaker` "unknown", `session` "1", `dialogue` the utterance itself, and `split` the key of
 the table in `tables`. Rows also have the columns that `table_rows` lists (split, folder, stem, row,
@@ -52,7 +59,8 @@ from shards.corpora.base import (
     count_table,
 )
 from shards.corpora.table_rows import read_rows
-from shards.corpora.table_spec import TableSpec
+from shards.corpora.table_spec import SpecLoader, TableSpec
+from shards.corpora.table_times import cut_segments, time_notes
 from shards.corpora.table_turns import Order, RowReader
 from shards.corpora.utterance import Utterance
 
@@ -75,7 +83,7 @@ class TableConfig(Config):
     @field_validator("spec", mode="before")
     @classmethod
     def _load(cls, spec: Any) -> Any:
-        return load(TableSpec, spec) if isinstance(spec, str | Path) else spec
+        return load(TableSpec, spec, loader=SpecLoader) if isinstance(spec, str | Path) else spec
 
     def read(self) -> Corpus:
         """Read the corpus; see `read` below."""
@@ -97,17 +105,20 @@ def read(config: TableConfig) -> Corpus:
             f"that holds {', '.join(_places(spec))}"
         )
     errors = Errors()
-    rows = read_rows(spec, root, errors)
+    files: list[str] = []
+    rows = read_rows(spec, root, errors, files)
     reader = RowReader(spec, root, errors)
     turns = [turn for number, row in enumerate(rows) if (turn := reader.read(row, number))]
-    utterances = _number_turns(turns)
+    utterances = cut_segments(_number_turns(turns), spec.segments, reader.problems)
     _check_dialogues(utterances, errors)
     errors.raise_if_any(root)
-    left_out = {problem.where for problem in reader.problems}
+    first = {problem.where: problem for problem in reversed(reader.problems)}  # one a turn
+    problems = [*reversed(first.values())]
+    left_out = {problem.where for problem in problems}
     utterances = [item for item in utterances if item.id not in left_out]
-    notes = _describe(spec, root, utterances)
-    notes += check_problems(reader.problems, config.max_problems, root)
-    return Corpus(sorted(utterances, key=lambda item: item.id), notes, reader.problems)
+    notes = [*_describe(spec, root, utterances), *files, *time_notes(utterances)]
+    notes += check_problems(problems, config.max_problems, root)
+    return Corpus(sorted(utterances, key=lambda item: item.id), notes, problems)
 
 
 def _wanted(config: TableConfig) -> TableSpec:

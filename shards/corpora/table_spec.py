@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+import yaml
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from shards.configfile import Config
 from shards.corpora.utterance import CODES, NO_MAJORITY
+from shards.errors import suggestion
 
 Format = Literal["csv", "tsv", "jsonl", "parquet"]
 SUFFIXES: dict[str, Format] = {
@@ -30,9 +32,36 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
+ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "gb18030", "shift_jis", "euc-kr")
 NO_SPLIT = ""  # the key of files that belong to no official split
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
+
+
+class SpecLoader(yaml.SafeLoader):
+    """Reads every word and number as the text that was written: `03`, `no`, `1e3`.
+
+    They are words of a corpus here. YAML would make them 3, False and 1000. A key that stands twice
+    is an error.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (so it is declared)
+        first: [(tag, regex) for tag, regex in resolvers if tag.endswith((":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys are text, also `null`."""
+        keys = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
+                key.tag = "tag:yaml.org,2002:str"
+                if key.value in keys:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    )
+                keys.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class Source(Config):
@@ -40,6 +69,8 @@ class Source(Config):
 
     A plain string stands for a column, or for a template if it has braces.
     """
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     column: str | None = None
     template: str | None = None
@@ -148,11 +179,17 @@ class Pattern(Config):
 class TableSpec(Config):
     """What a tabular corpus looks like; see `shards.corpora.table`."""
 
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
     name: str = "corpus"
     tables: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     audio_files: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     format: Format | None = None  # by the file's suffix
     encoding: str = "utf-8"
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)  # by the format
+    quoting: bool | None = None  # cells in double quotes; by default in csv and not in tsv
+    line_breaks: bool | None = None  # whether a quoted cell may span lines; by default: see `table`
+    segments: bool | None = None  # whether rows are parts of recordings; by default: see `table`
     patterns: tuple[Pattern, ...] = ()
     fields: Fields
     labels: dict[str, str] = Field(min_length=1)
@@ -171,12 +208,27 @@ class TableSpec(Config):
     def _inside_root(cls, groups: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         for split, patterns in groups.items():
             if split != NO_SPLIT and split.lower() not in SPLITS:
-                raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+                raise ValueError(
+                    f"unknown split {split!r}{suggestion(split, SPLITS)}; "
+                    f"known: {', '.join(SPLITS)}"
+                )
             for pattern in patterns:
                 path = PurePosixPath(pattern)
                 if not path.parts or path.is_absolute() or ".." in path.parts:
                     raise ValueError(f"{pattern!r} must be a path inside the corpus' root")
         return groups
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)  # a codec that is not for text (hex, rot13) refuses
+        except LookupError:
+            raise ValueError(
+                f"no encoding of text{suggestion(encoding, ENCODINGS)}; usual are "
+                + ", ".join(ENCODINGS)
+            ) from None
+        return encoding
 
     @field_validator("labels")
     @classmethod

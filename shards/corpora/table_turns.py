@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import os
+import unicodedata
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from shards.corpora.base import (
     MISSING_AUDIO,
     MISSING_TRANSCRIPT,
+    NOT_UNICODE,
     Errors,
     FileIndex,
     Problem,
+    printable,
 )
+from shards.corpora.table_formats import Embedded
 from shards.corpora.table_rows import Row
 from shards.corpora.table_spec import SPLITS, Source, TableSpec, Votes
+from shards.corpora.table_times import TO_THE_END, seconds
 from shards.corpora.utterance import NO_MAJORITY, Utterance
+from shards.errors import suggestion
 
 Order = tuple[float, float, int]  # turn number, start, place in the table
 
@@ -29,16 +36,29 @@ class RowReader:
         self.root = root
         self.errors = errors
         self.problems: list[Problem] = []
+        normal = unicodedata.normalize
+        self._composed = {normal("NFC", word): code for word, code in spec.labels.items()}
+        self._real_root = os.path.realpath(root)
         self._files = FileIndex()
         self._sources: dict[str, str] = {}  # utterance -> file:line
 
     def read(self, row: Row, number: int) -> tuple[Utterance, Order] | None:
         """The row's utterance and its order in the dialogue; None if an error makes it unusable."""
         try:
-            return self._read(row, number)
+            utterance, order = self._read(row, number)
         except _BadValue as error:
             self.errors.add(row.source, str(error))
             return None
+        facts = ("id", "text", "speaker", "session", "dialogue")
+        broken: dict[str, Any] = {
+            name: printable(value)
+            for name in facts
+            if (value := getattr(utterance, name)) is not None and printable(value) != value
+        }
+        if broken:  # no file of ours could hold it
+            what = f"{', '.join(broken)} at {row.source}: a name or text that is not UTF-8"
+            self.problems.append(Problem(NOT_UNICODE, printable(utterance.id), what))
+        return replace(utterance, **broken), order
 
     def _read(self, row: Row, number: int) -> tuple[Utterance, Order]:
         fields = self.spec.fields
@@ -50,13 +70,16 @@ class RowReader:
         votes: tuple[tuple[str, ...], ...] = ((label,),) if label != NO_MAJORITY else ()
         if fields.votes is not None:
             votes = self._votes(fields.votes, row)
-        turn = _number("turn", fields.turn, row)
+        turn = _seconds("turn", fields.turn, row)
         if fields.turn is not None and turn is None:
             raise _BadValue(f"the turn of {name!r} is empty")
-        start = _number("start", fields.start, row)
+        start = _seconds("start", fields.start, row)
+        end = _seconds("end", fields.end, row)
+        audio = self._audio(name, row)
+        cell = audio if isinstance(audio, Embedded) else None
         utterance = Utterance(
             id=name,
-            audio=self._audio(name, row),
+            audio=audio.file if isinstance(audio, Embedded) else audio,
             text=self._text(name, row),
             label=label,
             votes=votes,
@@ -65,27 +88,43 @@ class RowReader:
             dialogue=_required("dialogue", fields.dialogue or fields.id, row),
             turn=0,
             start=start,
-            end=_number("end", fields.end, row),
+            end=None if end == TO_THE_END else end,
             split=_split(fields.split, row),
             source=row.source,
+            embedded=(cell.column, cell.row) if cell is not None else None,
         )
         return utterance, (turn or 0.0, start or 0.0, number)
 
-    def _audio(self, name: str, row: Row) -> Path | None:
+    def _audio(self, name: str, row: Row) -> Path | Embedded | None:
         source = self.spec.fields.audio
         if source is None:
             return None
+        cell = row.values.get(source.column or "")
+        if isinstance(cell, Embedded):
+            return cell
         value = _value("audio", source, row)
         if value is None:
             self.problems.append(Problem(MISSING_AUDIO, name, f"no path at {row.source}"))
             return None
+        path = Path(self._inside_root(value))
+        there = self._files.find(path)
+        if there is None:
+            what = f"there is no file {printable(path)}"
+            self.problems.append(Problem(MISSING_AUDIO, name, what))
+        return there or path
+
+    def _inside_root(self, value: str) -> str:
+        if "\0" in value:
+            raise _BadValue(f"the audio path {value!r} holds a byte that no name can have")
         text = os.path.normpath(os.path.join(self.root, value))
-        if os.path.commonpath((self.root, text)) != str(self.root):
-            raise _BadValue(f"the audio path {value!r} leads out of the corpus' root {self.root}")
-        path = Path(text)
-        if path not in self._files:
-            self.problems.append(Problem(MISSING_AUDIO, name, f"there is no file {path}"))
-        return path
+        # The root may be a link, and the table's paths those of the real folder.
+        for root in (str(self.root), self._real_root):
+            if os.path.commonpath((root, text)) == root:
+                return os.path.join(self.root, os.path.relpath(text, root))
+        raise _BadValue(
+            f"the audio path {value!r} leads out of the corpus' root {self.root}; set corpus.root "
+            "to a folder above both"
+        )
 
     def _text(self, name: str, row: Row) -> str | None:
         source = self.spec.fields.text
@@ -97,11 +136,13 @@ class RowReader:
         return value
 
     def _code(self, word: str) -> str:
-        code = self.spec.labels.get(word.strip())
+        word = word.strip()
+        code = self.spec.labels.get(word) or self._composed.get(unicodedata.normalize("NFC", word))
         if code is None:
             raise _BadValue(
-                f"unknown label {word!r}; known: {', '.join(self.spec.labels)}; correct it, or add "
-                "it to `labels` in the corpus' YAML file"
+                f"unknown label {word!r}; known: {', '.join(self.spec.labels)}"
+                f"{suggestion(word, self.spec.labels)}; correct it, or add it to `labels` "
+                "in the corpus' YAML file"
             )
         return code
 
@@ -132,7 +173,7 @@ def _value(field: str, source: Source, row: Row) -> str | None:
         piece = row.values.get(text) if is_column else text
         if piece is None or piece == "":
             return None
-        if isinstance(piece, list | Mapping | bytes):
+        if isinstance(piece, list | Mapping | bytes | Embedded):
             raise _BadValue(f"{field}: column {text!r} holds {type(piece).__name__}, not text")
         pieces.append(str(piece))
     value = "".join(pieces)
@@ -150,20 +191,17 @@ def _required(field: str, source: Source, row: Row) -> str:
     return value
 
 
-def _number(field: str, source: Source | None, row: Row) -> float | None:
-    """A number, or `hours:minutes:seconds` in seconds (with a comma as subtitles write it)."""
+def _seconds(field: str, source: Source | None, row: Row) -> float | None:
+    """A number, or a time of one of the forms of `times.seconds`."""
     value = _value(field, source, row) if source is not None else None
     if value is None:
         return None
     try:
-        number = 0.0
-        for part in value.strip().split(":"):
-            number = number * 60 + float(part.replace(",", "."))
+        return seconds(value)
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise _BadValue(f"{field}: {value!r} is neither a number nor hours:minutes:seconds")
-    return number
+        raise _BadValue(
+            f"{field}: {value!r} is neither a number nor hours:minutes:seconds"
+        ) from None
 
 
 def _split(source: Source | None, row: Row) -> str | None:
@@ -171,5 +209,7 @@ def _split(source: Source | None, row: Row) -> str | None:
     if not value:
         return None
     if value.lower() not in SPLITS:
-        raise _BadValue(f"unknown split {value!r}; known: {', '.join(SPLITS)}")
+        raise _BadValue(
+            f"unknown split {value!r}; known: {', '.join(SPLITS)}{suggestion(value, SPLITS)}"
+        )
     return SPLITS[value.lower()]

@@ -18,6 +18,10 @@ class Utterance:
     release's hard label, a code or `NO_MAJORITY`, never recomputed. Times are seconds.
     At least one of `audio` and `text` is given. `turn` counts from 0 inside the dialogue, in time
     order. `source` says where the facts stand (`file:line`), for error messages.
+
+    `segment` is the part of `audio` that the turn is, from and to (None: the end); without it, the
+    turn is the whole file. `embedded` names a column and a row (from 0) of a Parquet file, which
+    `audio` then is: the recording lies in that cell.
     """
 
     id: str
@@ -33,3 +37,9 @@ class Utterance:
     end: float | None = None
     split: str | None = None  # official: "train", "val" or "test"
     source: str = ""
+    segment: tuple[float, float | None] | None = None
+    embedded: tuple[str, int] | None = None
+
+
+# Facts that came later: where they are None, a corpus' digest is what it was without them.
+LATER_FACTS = ("segment", "embedded")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from shards.configfile import Config
 from shards.errors import UserError
-from shards.extract.audio_container import examine
+from shards.extract.audio_container import Contents, examine
 from shards.extract.audio_stream import BadContainer
 
 if TYPE_CHECKING:
@@ -106,8 +107,15 @@ def read(path: str | Path, config: AudioConfig) -> np.ndarray:
     return load(path, config).wave
 
 
-def load(path: str | Path, config: AudioConfig, segment: Segment | None = None) -> Recording:
+def load(
+    path: str | Path,
+    config: AudioConfig,
+    segment: Segment | None = None,
+    data: bytes | None = None,
+) -> Recording:
     """Read an audio file, or the `segment` of it, of any depth, rate and channel count.
+
+    `data` is the file's content if it lies elsewhere; `path` then only names it in errors.
 
     The formats are those of `FORMATS`, whatever the file is called. Channels are averaged, less
     those that are silent; the rate is changed by soxr (its HQ setting). Several streams one behind
@@ -120,7 +128,7 @@ def load(path: str | Path, config: AudioConfig, segment: Segment | None = None) 
 
     name = os.fsencode(path).decode("utf-8", "backslashreplace")  # a name need not be UTF-8
     try:
-        samples, rate, remarks = _decode(Path(path), segment)
+        samples, rate, remarks = _decode(Path(path) if data is None else data, segment)
         samples, more = _checked(samples, rate, config)
     except BadContainer as problem:
         raise AudioError(cast(Kind, problem.kind), name, problem.detail) from None
@@ -175,25 +183,39 @@ def _level(config: AudioConfig) -> float:
     return float(10 ** (config.silence_dbfs / 20))
 
 
-def _decode(path: Path, segment: Segment | None) -> tuple[np.ndarray, int, Remarks]:
+def _decode(source: Path | bytes, segment: Segment | None) -> tuple[np.ndarray, int, Remarks]:
     """The samples, float32 [samples, channels], the rate (Hz), and remarks."""
+    contents = _examine(source)
+    if isinstance(source, Path) and contents.parts is None:
+        samples, rate = _read(source, segment)
+    elif isinstance(source, bytes) and contents.parts is None:
+        samples, rate = _read_part(source, segment)
+    else:
+        parts = contents.parts or ()
+        samples, rate = _join([_read_part(part, None) for part in parts], segment)
+    if contents.samples is not None and segment is None:
+        samples = samples[: contents.samples]
+    return samples, rate, [*contents.remarks]
+
+
+def _examine(source: Path | bytes) -> Contents:
+    empty = BadContainer("empty", "0 bytes; copy it again or remove it")
+    if isinstance(source, bytes):
+        if not source:
+            raise empty
+        return examine(source)
     try:
-        with path.open("rb") as file:
+        if not stat.S_ISREG(source.stat().st_mode):  # to open a pipe would wait for ever
+            raise BadContainer("missing", "it is no file; check the corpus folder")
+        with source.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
-                raise BadContainer("empty", "0 bytes; copy it again or remove it")
+                raise empty
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                contents = examine(data)
+                return examine(data)
     except FileNotFoundError:
         raise BadContainer("missing", "no such file; check the corpus folder") from None
     except OSError as error:
         raise BadContainer("missing", f"cannot be opened: {error.strerror}") from None
-    if contents.parts is None:
-        samples, rate = _read(path, segment)
-        if contents.samples is not None and segment is None:
-            samples = samples[: contents.samples]
-    else:
-        samples, rate = _join([_read_part(part) for part in contents.parts], segment)
-    return samples, rate, [*contents.remarks]
 
 
 def _join(
@@ -208,12 +230,12 @@ def _join(
     return samples[first:last], rate
 
 
-def _read_part(part: bytes) -> tuple[np.ndarray, int]:
+def _read_part(part: bytes, segment: Segment | None) -> tuple[np.ndarray, int]:
     # A file in memory with a path: libsndfile opens MP3 through nothing else.
     with open(os.memfd_create("part"), "wb") as file:
         file.write(part)
         file.flush()
-        return _read(Path(f"/proc/self/fd/{file.fileno()}"), None)
+        return _read(Path(f"/proc/self/fd/{file.fileno()}"), segment)
 
 
 def _read(path: Path, segment: Segment | None) -> tuple[np.ndarray, int]:

@@ -1,0 +1,61 @@
+"""Recordings that lie inside a Parquet file, as Hugging Face's data sets have them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shards.corpora.utterance import Utterance
+from shards.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def read_recording(one: Utterance) -> bytes:
+    """The content of the file that `one.audio` names, or of its cell.
+
+    Raises:
+        OSError: there is no such file.
+        UserError: the Parquet file is not what it was when the corpus was read.
+    """
+    assert one.audio is not None
+    if one.embedded is None:
+        return one.audio.read_bytes()
+    column, row = one.embedded
+    cell = _cell(one.audio, column, row)
+    if not isinstance(cell, bytes):
+        raise UserError(f"{one.audio}: row {row + 1}: {column} holds no recording; build anew")
+    return cell
+
+
+def _cell(path: Path, column: str, row: int) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if row < rows:
+                cell = _group(path, column, group)[row].as_py()
+                return cell["bytes"] if isinstance(cell, dict) else cell
+            row -= rows
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{path} cannot be read as Parquet: {error}") from None
+    return None
+
+
+@lru_cache(maxsize=1)  # turns are sorted by id, which is mostly the order of the rows
+def _group(path: Path, column: str, group: int) -> pa.ChunkedArray:
+    import pyarrow.parquet
+
+    file = pyarrow.parquet.ParquetFile(path)
+    nested = any(name.startswith(f"{column}.") for name in _leaves(file))
+    wanted = f"{column}.bytes" if nested else column
+    return file.read_row_group(group, columns=[wanted])[column]
+
+
+def _leaves(file: Any) -> list[str]:
+    return [file.schema.column(number).path for number in range(len(file.schema))]

@@ -1,0 +1,403 @@
+"""Tables and folders as other programs leave them: quotes, times, links, accents, recordings."""
+
+import json
+import os
+import unicodedata
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import yaml
+
+from shards.configfile import ConfigError, parse
+from shards.corpora.base import CorpusError
+from shards.corpora.embedded import read_recording
+from shards.corpora.table import TableConfig
+from shards.corpora.table_times import seconds
+from shards.extract.audio import AudioConfig, AudioError
+from shards.extract.audio_turn import load_turn
+
+LABELS = {"joy": "hap", "rage": "ang"}
+RATE = 8000
+CONFIG = AudioConfig(sample_rate=RATE)
+
+
+def config(root, spec, **settings):
+    return parse(TableConfig, {"root": str(root), "spec": spec, **settings}, "test")
+
+
+def read(root, spec, **settings):
+    return config(root, spec, **settings).read()
+
+
+def text_spec(table, **changes):
+    return {"tables": table, "fields": {"id": "id", "text": "text", "label": "emotion"},
+            "labels": LABELS} | changes  # fmt: skip
+
+
+def texts(corpus):
+    return {one.id: one.text for one in corpus.utterances}
+
+
+# --- quotes ---
+
+SPEECH = ["id\ttext\temotion", 'a\t"Oh no\tjoy', "b\tfine\trage", 'c\the said "No" said\tjoy']
+
+
+def test_tsv_is_not_quoted_unless_the_spec_says_so(tmp_path):
+    (tmp_path / "t.tsv").write_text("\n".join(SPEECH) + "\n")
+    assert texts(read(tmp_path, text_spec("t.tsv"))) == {
+        "a": '"Oh no', "b": "fine", "c": 'he said "No" said',
+    }  # fmt: skip
+    with pytest.raises(CorpusError, match=r"t\.tsv:[24]: .*quoting: false"):
+        read(tmp_path, text_spec("t.tsv", quoting=True))
+
+
+def test_quotes_in_an_unquoted_table_are_told(tmp_path):
+    (tmp_path / "t.tsv").write_text('id\ttext\temotion\na\t"Well, yes."\tjoy\n')
+    corpus = read(tmp_path, text_spec("t.tsv"))
+    assert texts(corpus) == {"a": '"Well, yes."'}
+    assert any("1 cells" in note and "`quoting: true`" in note for note in corpus.notes)
+    corpus = read(tmp_path, text_spec("t.tsv", quoting=True))
+    assert texts(corpus) == {"a": "Well, yes."}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ['a,"Oh no,joy', 'b,she said no",joy', "c,fine,rage"],  # closes by chance
+        ['a,"Oh no,joy', 'b,"No" said,rage'],
+        ['a,"Oh no,joy', "b,fine,rage"],  # is never closed
+    ],
+)
+def test_a_quote_that_swallows_rows_is_refused_by_line(tmp_path, rows):
+    (tmp_path / "t.csv").write_text("\n".join(["id,text,emotion", *rows]) + "\n")
+    with pytest.raises(CorpusError, match=r"t\.csv:[23]: .*quoting: false"):
+        read(tmp_path, text_spec("t.csv"))
+    assert len(read(tmp_path, text_spec("t.csv", quoting=False)).utterances) == len(rows)
+
+
+def test_line_breaks_in_cells(tmp_path):
+    (tmp_path / "t.csv").write_text('id,text,emotion\na,"One\ntwo",joy\n')
+    assert texts(read(tmp_path, text_spec("t.csv"))) == {"a": "One\ntwo"}
+    with pytest.raises(CorpusError, match=r"t\.csv:2: a quoted cell goes over several lines"):
+        read(tmp_path, text_spec("t.csv", line_breaks=False))
+    (tmp_path / "t.tsv").write_text('id\ttext\temotion\na\t"One\ntwo"\tjoy\n')
+    with pytest.raises(CorpusError, match=r"t\.tsv:2: a quoted cell goes over several lines"):
+        read(tmp_path, text_spec("t.tsv", quoting=True))
+    corpus = read(tmp_path, text_spec("t.tsv", quoting=True, line_breaks=True))
+    assert texts(corpus) == {"a": "One\ntwo"}
+
+
+def test_another_delimiter(tmp_path):
+    (tmp_path / "t.csv").write_text("id;text;emotion\na;One, two.;joy\n")
+    assert texts(read(tmp_path, text_spec("t.csv", delimiter=";"))) == {"a": "One, two."}
+
+
+# --- encodings, words, numbers ---
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF_8", "u8", "utf-8-sig", "utf-16-le"])
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path, encoding):
+    written = "utf-16-le" if encoding == "utf-16-le" else "utf-8"
+    (tmp_path / "t.csv").write_bytes("\ufeffid,text,emotion\na,é,joy\n".encode(written))
+    assert texts(read(tmp_path, text_spec("t.csv", encoding=encoding))) == {"a": "é"}
+    line = json.dumps({"id": "a", "text": "é", "emotion": "joy"}, ensure_ascii=False)
+    (tmp_path / "t.jsonl").write_bytes(f"\ufeff{line}\n".encode(written))
+    assert texts(read(tmp_path, text_spec("t.jsonl", encoding=encoding))) == {"a": "é"}
+
+
+@pytest.mark.parametrize("encoding", ["utf8x", "cp125", "hex", "rot13", ""])
+def test_an_unknown_encoding_is_an_error_of_the_spec(tmp_path, encoding):
+    with pytest.raises(ConfigError, match="encoding"):
+        config(tmp_path, text_spec("t.csv", encoding=encoding))
+
+
+def test_text_that_is_not_of_the_encoding(tmp_path):
+    (tmp_path / "t.csv").write_text("id,text,emotion\na,x,joy\n")
+    with pytest.raises(CorpusError, match="not utf-16; set `encoding`"):
+        read(tmp_path, text_spec("t.csv", encoding="utf-16"))
+
+
+def test_nan_is_no_word(tmp_path):
+    line = '{"id": "a", "text": NaN, "emotion": "joy"}\n{"id": "b", "text": "x", "emotion": "joy"}'
+    (tmp_path / "t.jsonl").write_text(line + "\n")
+    corpus = read(tmp_path, text_spec("t.jsonl"), max_problems=1)
+    assert texts(corpus) == {"b": "x"}
+    assert [problem.kind for problem in corpus.problems] == ["missing transcript"]
+    table = pa.table({"id": ["a", "b"], "text": [float("nan"), 1.5], "emotion": ["joy", "joy"]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert texts(read(tmp_path, text_spec("t.parquet"), max_problems=1)) == {"b": "1.5"}
+    (tmp_path / "t.jsonl").write_text('{"id": "a", "text": Infinity, "emotion": "joy"}\n')
+    with pytest.raises(CorpusError, match="Infinity is no value of JSON"):
+        read(tmp_path, text_spec("t.jsonl"))
+
+
+def test_half_characters_are_problems(tmp_path):
+    lines = ['{"id": "\\ud83d", "text": "x", "emotion": "joy"}',
+             '{"id": "b", "text": "\\udcff", "emotion": "joy"}',
+             '{"id": "c", "text": "x", "emotion": "joy"}']  # fmt: skip
+    (tmp_path / "t.jsonl").write_text("\n".join(lines) + "\n")
+    corpus = read(tmp_path, text_spec("t.jsonl"), max_problems=2)
+    assert texts(corpus) == {"c": "x"}
+    assert [(one.kind, one.where) for one in corpus.problems] == [
+        ("not Unicode", "\\ud83d"), ("not Unicode", "b"),
+    ]  # fmt: skip
+
+
+def test_words_of_a_spec_are_read_as_they_are_written(tmp_path):
+    (tmp_path / "spec.yaml").write_text(
+        "tables: t.csv\nformat: null\nfields: {id: id, text: text, label: emotion,"
+        " session: {constant: 03}, speaker: {column: who, map: {no: on, 1e3: 0x1}}}\n"
+        "labels: {0: hap, 01: ang, no: neu, null: xxx, 1_000: sad}\n"
+    )
+    words = ["0", "01", "no", "null", "1_000"]
+    rows = [f"{word},x,{word},{'no' if number else '1e3'}" for number, word in enumerate(words)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,text,emotion,who", *rows]) + "\n")
+    corpus = read(tmp_path, str(tmp_path / "spec.yaml"))
+    labels = {one.id: one.label for one in corpus.utterances}
+    assert labels == {"0": "hap", "01": "ang", "no": "neu", "null": "xxx", "1_000": "sad"}
+    assert {one.session for one in corpus.utterances} == {"03"}
+    assert {one.id: one.speaker for one in corpus.utterances}["0"] == "0x1"
+    assert {one.id: one.speaker for one in corpus.utterances}["no"] == "on"
+    (tmp_path / "spec.yaml").write_text("labels: {joy: hap, joy: ang}\n")
+    with pytest.raises(ConfigError, match="'joy' stands twice"):
+        config(tmp_path, str(tmp_path / "spec.yaml"))
+
+
+def test_numbers_of_a_spec_inside_a_configuration_are_text(tmp_path):
+    (tmp_path / "t.csv").write_text("id,text,emotion\na,x,0\n")
+    spec = text_spec("t.csv", labels={"0": "hap"})
+    spec["fields"] = spec["fields"] | {"session": {"constant": 3}}
+    assert read(tmp_path, yaml.safe_load(yaml.safe_dump(spec))).utterances[0].session == "3"
+
+
+# --- patterns ---
+
+
+def file_spec(*patterns, **changes):
+    pattern = {"column": "stem", "regex": r"(?P<n>\d)_(?P<emotion>\w+)$"}
+    return {"audio_files": list(patterns), "patterns": [pattern], "labels": LABELS,
+            "fields": {"id": "path", "audio": "path", "label": "emotion"}} | changes  # fmt: skip
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"RIFF")
+
+
+def ids(corpus):
+    return [one.id for one in corpus.utterances]
+
+
+def test_the_case_of_a_suffix_does_not_matter(tmp_path):
+    touch(tmp_path, "wav/1_joy.wav", "wav/2_rage.WAV", "wav/notes.txt", "wav/3_joy.flac")
+    corpus = read(tmp_path, file_spec("wav/*.wav"))
+    assert ids(corpus) == ["wav/1_joy.wav", "wav/2_rage.WAV"]
+    [note] = [note for note in corpus.notes if "no pattern names" in note]
+    assert "2 (.flac: 1, .txt: 1), wav/3_joy.flac, wav/notes.txt" in note
+
+
+def test_linked_folders_are_entered_once(tmp_path):
+    root = tmp_path / "corpus"
+    touch(tmp_path, "elsewhere/deep/2_rage.wav")
+    touch(root, "a/1_joy.wav")
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    (root / "a/loop").symlink_to(root)
+    (root / "0").symlink_to(root / "a")  # comes first by name, and is still the second way
+    corpus = read(root, file_spec("**/*.wav"))
+    assert ids(corpus) == ["a/1_joy.wav", "link/deep/2_rage.wav"]
+    [note] = [note for note in corpus.notes if "linked folders" in note]
+    assert "0, a/loop" in note
+
+
+@pytest.mark.parametrize("table", ["NFC", "NFD"])
+def test_accents_composed_or_decomposed(tmp_path, table):
+    disk = "NFD" if table == "NFC" else "NFC"
+    touch(tmp_path, unicodedata.normalize(disk, "tränen/1_süß.wav"))
+    (tmp_path / "t.csv").write_text(
+        unicodedata.normalize(table, "id,path,emotion\na,tränen/1_süß.WAV,joy\n")
+    )
+    spec = text_spec("t.csv", fields={"id": "id", "audio": "path", "label": "emotion"})
+    [one] = read(tmp_path, spec).utterances
+    assert one.audio.is_file()
+    # The pattern of a file name, and the words of `labels`, are composed: \w is no accent.
+    pattern = unicodedata.normalize(table, "tränen/*_süß.wav")
+    [path] = ids(read(tmp_path, file_spec(pattern, fields={"id": "path", "audio": "path",
+        "label": "word"}, patterns=[{"column": "stem", "regex": r"1_(?P<word>\w+)$"}],
+        labels={unicodedata.normalize("NFC", "süß"): "hap"})))  # fmt: skip
+    assert (tmp_path / path).is_file()
+
+
+def test_a_file_name_that_is_not_utf_8(tmp_path):
+    touch(tmp_path, "1_joy.wav")
+    with open(os.fsencode(tmp_path) + b"/2_m\xe4d_rage.wav", "wb") as file:
+        file.write(b"RIFF")
+    spec = file_spec("*.wav", patterns=[{"column": "stem", "regex": r"(?P<emotion>[a-z]+)$"}])
+    corpus = read(tmp_path, spec, max_problems=1)
+    assert ids(corpus) == ["1_joy.wav"]
+    [problem] = corpus.problems
+    assert (problem.kind, problem.where) == ("not Unicode", "2_m\\udce4d_rage.wav")
+    "".join([*corpus.notes, problem.what]).encode()
+    by_number = file_spec(
+        "*.wav",
+        patterns=[{"column": "stem", "regex": r"(?P<n>\d)_.*?(?P<emotion>[a-z]+)$"}],
+        fields={"id": "n", "audio": "path", "label": "emotion"},
+    )
+    corpus = read(tmp_path, by_number)  # only what is stored has to be text
+    assert ids(corpus) == ["1", "2"]
+    assert corpus.utterances[1].audio.is_file()
+    corpus.utterances[1].source.encode()
+
+
+def test_a_root_that_is_a_link(tmp_path):
+    touch(tmp_path, "real/a.wav")
+    (tmp_path / "root").symlink_to(tmp_path / "real")
+    (tmp_path / "real/t.csv").write_text(f"id,path,emotion\na,{tmp_path}/real/a.wav,joy\n")
+    spec = text_spec("t.csv", fields={"id": "id", "audio": "path", "label": "emotion"})
+    [one] = read(tmp_path / "root", spec).utterances
+    assert one.audio == tmp_path / "root/a.wav"
+
+
+# --- times and segments ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1.5", 1.5), ("1,5", 1.5), (" 1.5s", 1.5), ("1500 ms", 1.5), ("1e-1", 0.1), ("-1", -1.0),
+        ("0 days 00:00:00.5", 0.5), ("0 days 00:00:01.250000000", 1.25), ("0 days", 0.0),
+        ("1 day, 0:00:01", 86401.0), ("-1 days +23:59:59", -1.0),
+        ("00:20:57,256", 1257.256), ("01:00:00,5", 3600.5), ("1:30", 90.0),
+        ("NaT", None), ("nan", None), ("", None), ("<NA>", None),
+    ],
+)  # fmt: skip
+def test_times(text, expected):
+    assert seconds(text) == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize("text", ["soon", "+", "1:2:3:4", "1_000", "inf", "1e999", "0x10", "1 h"])
+def test_what_is_no_time(text):
+    with pytest.raises(ValueError, match=r"\S"):
+        seconds(text)
+
+
+@pytest.fixture
+def dialogue(tmp_path):
+    """A recording of 3 s, each second another tone, and its samples."""
+    time = np.arange(RATE) / RATE
+    wave = np.concatenate([0.3 * np.sin(2 * np.pi * f * time) for f in (200, 300, 400)])
+    soundfile.write(tmp_path / "d.wav", wave.astype(np.float32), RATE, subtype="FLOAT")
+    return wave.astype(np.float32)
+
+
+TIMED = {"id": "{file}-{row}", "audio": "file", "label": "emotion", "start": "start", "end": "end"}
+
+
+def timed(root, rows, **changes):
+    (root / "t.csv").write_text("\n".join(["file,start,end,emotion", *rows]) + "\n")
+    return read(root, text_spec("t.csv", fields=TIMED, **changes), max_problems=9)
+
+
+def test_rows_that_share_a_recording_are_cut_from_it(tmp_path, dialogue):
+    rows = ["d.wav,0 days 00:00:00,0 days 00:00:00.5,joy", "d.wav,0 days 00:00:01.5,NaT,rage",
+            "d.wav,00:00:01,\"00:00:01,25\",joy"]  # fmt: skip
+    first, second, third = timed(tmp_path, rows).utterances
+    assert [one.segment for one in (first, second, third)] == [(0, 0.5), (1.5, None), (1, 1.25)]
+    np.testing.assert_array_equal(load_turn(first, CONFIG).wave, dialogue[:4000])
+    np.testing.assert_array_equal(load_turn(second, CONFIG).wave, dialogue[12000:])
+    np.testing.assert_array_equal(load_turn(third, CONFIG).wave, dialogue[8000:10000])
+
+
+def test_a_segment_without_an_end_or_an_order(tmp_path, dialogue):
+    rows = ["d.wav,1,1,joy", "d.wav,2,1,joy", "d.wav,-0.5,1,joy", "d.wav,2,-1,joy", "d.wav,0,,joy"]
+    corpus = timed(tmp_path, rows)
+    assert [problem.kind for problem in corpus.problems] == ["bad times", "bad times"]
+    assert [one.segment for one in corpus.utterances] == [(0, 1), (2, None), None]
+
+
+def test_the_whole_recording_is_never_taken_for_a_part(tmp_path, dialogue):
+    [one] = timed(tmp_path, ["d.wav,1,2,joy"]).utterances  # nothing is shared: is it a part?
+    with pytest.raises(AudioError, match=r"outside: .*segments: true"):
+        load_turn(one, CONFIG)
+    [one] = timed(tmp_path, ["d.wav,1,2,joy"], segments=True).utterances
+    np.testing.assert_array_equal(load_turn(one, CONFIG).wave, dialogue[8000:16000])
+    [one] = timed(tmp_path, ["d.wav,1,9,joy"], segments=True).utterances
+    with pytest.raises(AudioError, match="outside"):
+        load_turn(one, CONFIG)
+
+
+def test_times_of_a_longer_recording_are_compared_with_the_file(tmp_path, dialogue):
+    right, short, backwards = timed(
+        tmp_path, ["d.wav,100,103,joy"]
+    ).utterances + timed(tmp_path, ["d.wav,100,305,joy"]).utterances + timed(
+        tmp_path, ["d.wav,100,100,joy"]
+    ).utterances  # fmt: skip
+    assert load_turn(right, CONFIG).remarks == ()
+    [(kind, reason)] = load_turn(short, CONFIG).remarks
+    assert (kind, reason) == ("other length", "the recording has 3.00 s, its times say 205.00 s")
+    assert [kind for kind, _ in load_turn(backwards, CONFIG).remarks] == ["other length"]
+    notes = timed(tmp_path, ["d.wav,100,305,joy"]).notes
+    assert any("1 turns are longer than 60 s" in note and "t.csv:2" in note for note in notes)
+    notes = timed(tmp_path, ["d.wav,100,100,joy"]).notes
+    assert any("1 turns do not end after their start" in note for note in notes)
+
+
+def test_a_long_turn_is_told(tmp_path):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(61 * RATE)
+    soundfile.write(tmp_path / "a.wav", noise, RATE)
+    spec = text_spec("t.csv", fields={"id": "id", "audio": "path", "label": "emotion"})
+    (tmp_path / "t.csv").write_text("id,path,emotion\na,a.wav,joy\n")
+    [one] = read(tmp_path, spec).utterances
+    assert load_turn(one, CONFIG).remarks == (("long", "61.0 s"),)
+
+
+def test_durations_of_parquet(tmp_path, dialogue):
+    table = pa.table(
+        {"file": ["d.wav", "d.wav"], "emotion": ["joy", "rage"],
+         "start": pa.array([0, 1_500_000_000], pa.duration("ns")),
+         "end": pa.array([500_000_000, None], pa.duration("ns"))}
+    )  # fmt: skip
+    pq.write_table(table, tmp_path / "t.parquet")
+    corpus = read(tmp_path, text_spec("t.parquet", fields=TIMED))
+    assert [one.segment for one in corpus.utterances] == [(0, 0.5), (1.5, None)]
+
+
+# --- recordings inside Parquet ---
+
+
+def test_recordings_inside_parquet(tmp_path, dialogue):
+    sound = (tmp_path / "d.wav").read_bytes()
+    cells = [{"bytes": sound, "path": "x/a.wav"}, {"bytes": None, "path": "d.wav"}, None,
+             {"bytes": sound[:1000], "path": None}]  # fmt: skip
+    features = {"emotion": {"_type": "ClassLabel", "names": ["rage", "joy"]}}
+    table = pa.table({"id": list("abcd"), "audio": cells, "emotion": [1, 0, 1, 1]})
+    info = json.dumps({"info": {"features": features}})
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": info}), tmp_path / "t.parquet",
+        row_group_size=2,
+    )  # fmt: skip
+    fields = {"id": "id", "audio": "audio", "label": "emotion"}
+    corpus = read(tmp_path, text_spec("t.parquet", fields=fields), max_problems=1)
+    one, two, cut = corpus.utterances
+    assert [(item.id, item.label) for item in (one, two, cut)] == [
+        ("a", "hap"), ("b", "ang"), ("d", "hap"),
+    ]  # fmt: skip
+    assert [problem.where for problem in corpus.problems] == ["c"]
+    assert (one.embedded, two.embedded) == (("audio", 0), None)
+    assert read_recording(one) == read_recording(two) == sound
+    np.testing.assert_array_equal(load_turn(one, CONFIG).wave, dialogue)
+    np.testing.assert_array_equal(load_turn(two, CONFIG).wave, dialogue)
+    with pytest.raises(AudioError, match="truncated"):
+        load_turn(cut, CONFIG)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_table_that_is_a_pointer_of_git_lfs(tmp_path, suffix):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 9\n"
+    (tmp_path / f"t.{suffix}").write_text(pointer)
+    with pytest.raises(CorpusError, match="pointer of Git LFS"):
+        read(tmp_path, text_spec(f"t.{suffix}"))
