@@ -1,20 +1,21 @@
 """`accelerate launch`, without its own traceback when a rank fails: the rank has said why.
 
-SLURM sends its SIGTERM to every process. The launcher is deaf to it, and its ranks are until they
-listen: it would kill them 30 s later, in the middle of a long save. launch/train.sh tells the
-ranks, and the launcher ends with it, by SIGHUP.
+SLURM sends its SIGTERM to every process. The launcher ignores it, since torchrun would kill the
+ranks 30 s later, in the middle of a long save; the ranks inherit this until they watch for signals
+themselves. launch/train.sh tells the ranks instead. The launcher ends by SIGHUP, which the kernel
+sends it when train.sh dies.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import subprocess
 import sys
 
-PR_SET_PDEATHSIG = 1
+from shards.processes import die_with_parent
+
 EXIT_TRANSIENT = 76  # nothing wrong in what was asked for: the same again may well succeed
 
 
@@ -25,8 +26,7 @@ def main() -> int:
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGINT,SIGQUIT"  # torchrun's, without SIGTERM
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGHUP)
+    die_with_parent(signal.SIGHUP)  # not SIGKILL: it still has to end its ranks
     from accelerate.commands.launch import main as launch
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -12,12 +12,12 @@ from multiprocessing.process import BaseProcess
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def die_with_parent() -> None:
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
     """From now on this process ends when the process that started it ends; call it once, early.
 
     A child of `multiprocessing` watches its parent from a thread. The kernel could not do that
     for it: under "forkserver" its parent is the server, which may outlive the process that asked.
-    For every other process the kernel (Linux only) sends SIGKILL when the parent dies.
+    For every other process the kernel (Linux only) sends the signal `number` when the parent dies.
     """
     parent = parent_process()
     if parent is not None:
@@ -25,7 +25,7 @@ def die_with_parent() -> None:
     elif sys.platform == "linux":
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _end_after(parent: BaseProcess) -> None:

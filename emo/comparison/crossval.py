@@ -8,8 +8,6 @@ deviation, and the scores of all folds' predictions pooled.
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from rich.table import Table
 
 from emo import metrics
 from emo.config import ExperimentConfig
-from emo.distributed.launch_files import TRAIN
+from emo.distributed.launch_files import run_training
 from emo.evaluation.predictions import read_predictions
 from emo.evaluation.uncertainty import bootstrap
 from emo.runs import files
@@ -61,8 +59,8 @@ def crossval(
             continue
         print(f"fold {name} of {len(named)}", flush=True)
         own = [o.format(fold=name) for o in overrides if not o.startswith(("run=", "resume="))]
-        command = [str(TRAIN), strategy, str(path), *own, *named[name], f"run={run}", "resume=auto"]
-        code = run_stoppable(command)
+        settings = [*own, *named[name], f"run={run}", "resume=auto"]
+        code = run_training(strategy, path, settings)
         if code:
             return code
     runs = [config.run / f"fold-{name}" for name in named]
@@ -74,16 +72,6 @@ def crossval(
     atomic.write(config.run / files.CROSSVAL, (json.dumps(result, indent=1) + "\n").encode())
     show(result, config.name)
     return 0
-
-
-def run_stoppable(command: list[str]) -> int:
-    """Run `command`, hand it a SIGTERM that comes to this process, and return its exit code."""
-    with subprocess.Popen(command) as child:
-        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-        try:
-            return child.wait()
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
 
 def fold_settings(config: ExperimentConfig, seeds: int | None) -> dict[str, list[str]]:

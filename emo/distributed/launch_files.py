@@ -1,7 +1,12 @@
-"""Where launch/train.sh and DeepSpeed's settings are: in a checkout, or in an installed wheel."""
+"""Where launch/train.sh and DeepSpeed's settings are, and how a command of ours starts a training.
+
+They are in a checkout, or in an installed wheel.
+"""
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[1]
@@ -14,3 +19,22 @@ TRAIN = _FOLDER / "train.sh"
 def deepspeed_settings(strategy: str) -> Path:
     """The JSON file of a ZeRO strategy."""
     return _FOLDER / "deepspeed" / f"{strategy}.json"
+
+
+def run_training(strategy: str, config: Path, settings: list[str]) -> int:
+    """Train as a child process, `settings` ("key=value") over those of `config`; its exit code.
+
+    A SIGTERM to this process is handed on: the child saves a checkpoint and ends with 75.
+    """
+    return run_stoppable([str(TRAIN), strategy, str(config), *settings])
+
+
+def run_stoppable(command: list[str]) -> int:
+    """Run `command`, hand it a SIGTERM that comes to this process, and return its exit code."""
+    with subprocess.Popen(command) as child:
+        # Without this, SIGTERM would end this process at once and leave the child behind.
+        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        try:
+            return child.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)

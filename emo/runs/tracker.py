@@ -21,7 +21,8 @@ class Tracker:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        # purge_step hides the events that a resumed run writes again
+        # A killed launch may have logged steps after its last checkpoint, which are now done again.
+        # TensorBoard hides its events from purge_step on; our own log is cut below.
         self._writer = SummaryWriter(str(run / files.TENSORBOARD), purge_step=step + 1)
         path = run / files.LOG
         kept = []

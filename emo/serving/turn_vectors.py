@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,7 +24,7 @@ from emo.data.config import LeftOut
 from emo.data.plan import evaluation_plan
 from emo.data.source import Supervision
 from emo.data.utterances import Utterances
-from emo.distributed.launch_files import TRAIN
+from emo.distributed.launch_files import run_training
 from emo.models.model import EmotionModel, rebuild
 from emo.runs import checkpoint, files
 from emo.runs.experiment import load_statistics, open_tokens, view_of
@@ -202,8 +201,7 @@ def cross_fitted(
                 f"run={json.dumps(str(run))}", "resume=auto",
                 f"data.left_out={left_out.model_dump_json()}",
             ]  # fmt: skip
-            command = [str(TRAIN), strategy, str(files.config(source.run)), *settings]
-            if subprocess.run(command, check=False).returncode:
+            if run_training(strategy, files.config(source.run), settings):
                 raise VectorsError(f"{run} has not finished: see above, then run this again")
         one = Source.open(run)
         if one.config.data.left_out != left_out:

@@ -16,7 +16,7 @@ import torch
 from emo.config import ExperimentConfig
 from emo.data.loader import Loader
 from emo.data.plan import Share, check_slices
-from emo.data.source import check_skipped
+from emo.data.source import Batch, check_skipped
 from emo.data.steps import TrainingSteps, trace_of
 from emo.distributed.collectives import Votes
 from emo.distributed.runtime import Runtime
@@ -65,6 +65,9 @@ def train(config: ExperimentConfig) -> Outcome:
         optimizer = optim.build_optimizer(experiment.model, config.optim, config.runtime.offload)
         model, optimizer = runtime.prepare(experiment.model, optimizer)
         progress = Progress(step=0, data=experiment.plan.start())
+        # The order matters. The first weights were drawn above, from one seed on all ranks; from
+        # here on each rank draws its own dropout. A checkpoint's random state replaces this one,
+        # so nothing between there and the first step may draw a number.
         random_state.seed_rank(settings.seed, 0, runtime.rank)
         if resumable is not None:
             progress = checkpoint.restore(runtime, resumable, model, optimizer, settings.seed)
@@ -118,7 +121,8 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
     clock, loss = Clock(), math.nan
     norms: deque[float] = deque(maxlen=6)
     for number in range(len(steps) + 1):
-        if progress.data.epoch > progress.validated:  # an epoch has just ended, or had when saved
+        # An epoch has just ended, or the checkpoint was saved between its end and its validation.
+        if progress.data.epoch > progress.validated:
             try:
                 progress = end_epoch(run, progress, loss)
             except StopRequested:
@@ -132,19 +136,9 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         waiting = time.monotonic()
         micro, error = fetch(batches)
         clock.waited += time.monotonic() - waiting
-        minutes = (time.monotonic() - started) / 60
-        counts = sum((b.counts for b in micro), start=torch.zeros(3, dtype=torch.int64))
-        valid, skipped, trace = counts.tolist()
-        votes = runtime.vote(
-            Votes(
-                valid=valid,
-                skipped=skipped,
-                trace=trace,
-                failed=error is not None,
-                stop=runtime.stop_requested,
-                out_of_time=settings.max_minutes is not None and minutes > settings.max_minutes,
-            )
-        )
+        # No rank may leave the loop alone: the others would wait for it in the next collective. So
+        # errors, signals and the end of the time are votes, and all act on the same sums.
+        votes = runtime.vote(own_votes(run, micro, error, time.monotonic() - started))
         if votes.failed:
             runtime.fail_together(error)
         if votes.stop or votes.out_of_time:
@@ -174,17 +168,42 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
             tracker.write(progress.step, "train", values)
             clock = Clock()
         every = settings.checkpoint_steps
-        if every and progress.step % every == 0 and not epoch_ended:  # then validation comes first
+        if every and progress.step % every == 0 and not epoch_ended:  # at its end: after validation
             save()
     return "done"
 
 
+def own_votes(run: Run, micro: list[Batch], error: Exception | None, seconds: float) -> Votes:
+    """What this rank says of its micro-batches of a step, or of the `error` instead of them.
+
+    Args:
+        seconds: since training began, in this launch.
+    """
+    limit = run.config.train.max_minutes
+    counts = torch.zeros(3, dtype=torch.int64)
+    for batch in micro:
+        assert batch.counts is not None, "batches of training are counted"
+        counts += batch.counts
+    valid, skipped, trace = counts.tolist()
+    return Votes(
+        valid=valid,
+        skipped=skipped,
+        trace=trace,
+        failed=error is not None,
+        stop=run.runtime.stop_requested,
+        out_of_time=limit is not None and seconds / 60 > limit,
+    )
+
+
 def count_step(progress: Progress, experiment: Experiment, trace: int) -> Progress:
-    """One step further; at an epoch's end it is certain that every unit was used exactly once."""
+    """`progress` after one more step; the end of an epoch proves that each unit was used once."""
     data = progress.data.advance(experiment.plan.units)
     progress = replace(progress, step=progress.step + 1, data=data, trace=progress.trace + trace)
     if data.consumed > 0:
         return progress
+    # The sum of all steps' traces, over all ranks, is a function of the set of units alone. It
+    # differs if the plan, its slices, the loader, a resume or a change of the world size lost a
+    # unit or used one twice, which no score would ever show.
     wanted = trace_of(experiment.rows)
     if progress.trace != wanted:
         raise AssertionError(

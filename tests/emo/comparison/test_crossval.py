@@ -1,11 +1,7 @@
 """Folds: which there are, what is left to do, and how they are put together."""
 
 import json
-import os
 import shutil
-import signal
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -15,7 +11,6 @@ from emo.comparison.crossval import (
     aggregate,
     crossval,
     fold_settings,
-    run_stoppable,
 )
 from emo.config import ExperimentConfig
 from emo.evaluation.predictions import read_lines
@@ -71,19 +66,6 @@ def test_finished_folds_are_not_trained_again(trained_runs, tmp_path, capsys):
     assert json.loads((tmp_path / "all" / files.CROSSVAL).read_text())["sd"]["wa"] == 0
     with pytest.raises(CrossvalError, match="folds 0 to 1"):
         crossval(path, [f"run={tmp_path / 'all'}"], strategy="cpu", seeds=None, only=7)
-
-
-def test_a_sigterm_is_handed_to_the_fold_that_trains(tmp_path):
-    """SLURM's warning comes to `emo crossval`; launch/train.sh must hear it to save."""
-    script = "trap 'exit 75' TERM; touch began; while :; do sleep 0.05; done"
-
-    def stop():
-        while not (tmp_path / "began").exists():
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=stop, daemon=True).start()
-    assert run_stoppable(["bash", "-c", f"cd {tmp_path}; {script}"]) == 75
 
 
 def test_folds_cut_short_go_on_and_end_as_if_they_had_not_been(trained_runs, tmp_path, monkeypatch):
