@@ -13,12 +13,13 @@ from pydantic import AfterValidator, create_model, model_validator
 from shards.configfile import Config
 from shards.extract.augment.noise import NOISE
 from shards.extract.augment.pitch import PITCH
+from shards.extract.augment.reverb import REVERB
 from shards.extract.augment.shift import SHIFT
 from shards.extract.augment.stretch import STRETCH
 from shards.extract.augment.variant import CLEAN, Clean, Variant
 
 # Every augmentation. To add one, write its file and name its `Variant` here.
-VARIANTS: dict[str, Variant] = {one.name: one for one in (NOISE, PITCH, STRETCH, SHIFT)}
+VARIANTS: dict[str, Variant] = {one.name: one for one in (NOISE, PITCH, STRETCH, SHIFT, REVERB)}
 
 # The paper's four: what is made and trained on where a configuration says nothing. This is not the
 # list above: an augmentation that is added later must not change what old configurations mean.
