@@ -105,5 +105,5 @@ def _shared(turns: Turns, fact: str, first: np.ndarray, second: np.ndarray) -> n
     """The turns among `second` whose `fact` occurs among `first`; an empty fact is no fact."""
     values = getattr(turns, fact)
     known = set(values[first]) - {"", None}
-    found = np.fromiter((value in known for value in values[second]), bool, len(second))
-    return second[found]
+    shares = np.fromiter((value in known for value in values[second]), bool, len(second))
+    return second[shares]

@@ -109,8 +109,8 @@ def script_of(dialogue: str) -> str:
     IEMOCAP's five sessions play the same scripts: `Ses01F_script01_1`, `Ses05M_script01_1b` and
     `Ses02M_script01_1` are all `script01_1`.
     """
-    found = _SCRIPT.search(dialogue)
-    return found.group() if found else ""
+    match = _SCRIPT.search(dialogue)
+    return match.group() if match else ""
 
 
 def _columns(source: Mapping[str, Any] | Sequence[Utterance]) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from shards.views.leakage import Overlap, check_rows, overlap_of
 from shards.views.protocols import PARTS, VAL, ViewConfig, assign, folds_of
 from shards.views.turns import COLUMNS, Turns, ViewError, turns_of
 
-__all__ = ["COLUMNS", "View", "ViewConfig", "ViewError", "check", "folds", "make_view"]
+__all__ = ["COLUMNS", "View", "ViewConfig", "ViewError", "folds", "make_view"]
 
 Source = Mapping[str, Any] | Sequence[Utterance]
 
@@ -52,24 +52,6 @@ class View:
         """The rows of part "train", "val" or "test"."""
         return {"train": self.train, "val": self.val, "test": self.test}[part]
 
-    @property
-    def keeps_dialogues(self) -> bool:
-        """Whether every dialogue stands on one side."""
-        return all(len(parts) < 2 for parts in self._dialogue_parts.values())
-
-    def part_of(self, dialogue: str) -> str | None:
-        """The part in which a dialogue stands; None for one that has no turn in the view.
-
-        Raises:
-            ViewError: the view splits this dialogue, or there is none of that name.
-        """
-        if dialogue not in self._dialogue_parts:
-            raise ViewError(f"there is no dialogue {dialogue!r} in this dataset")
-        parts = self._dialogue_parts[dialogue]
-        if len(parts) > 1:
-            raise self._split(dialogue)
-        return next(iter(parts), None)
-
     def dialogues(self, part: str) -> list[np.ndarray]:
         """The dialogues of a part, whole: the clean rows of each (int64) in the order of turns.
 
@@ -85,30 +67,6 @@ class View:
                 raise self._split(dialogue)
         chosen = [d for d, parts in self._dialogue_parts.items() if part in parts]
         return [self._dialogue_rows[dialogue] for dialogue in chosen]
-
-    def describe(self) -> str:
-        """The view in words: turns of each class in each part, what the parts share, notes."""
-        width = max(9, *(len(name) + 2 for name in self.label_set.classes))
-        heads = [*self.label_set.classes, "turns", "rows"]
-        lines = [self.name, "       " + "".join(head.rjust(width) for head in heads)]
-        for part in PARTS:
-            rows = self.rows(part)
-            clean = rows[self._clean[rows]]
-            counts = np.bincount(self.labels[clean], minlength=len(self.label_set.classes))
-            cells = [*counts, len(clean), len(rows)]
-            lines.append(part.ljust(7) + "".join(f"{cell:,}".rjust(width) for cell in cells))
-        for pair, facts in self.overlap.items():
-            first, second = pair.split("-")
-            shares = ", ".join(f"{fact} {100 * f['share']:.1f} %" for fact, f in facts.items())
-            lines.append(f"turns of {second} that share with {first}: {shares}")
-        return "\n".join([*lines, *self.notes])
-
-    @property
-    def _clean(self) -> np.ndarray:
-        mask = np.zeros(len(self.labels), bool)
-        for rows in self._dialogue_rows.values():
-            mask[rows] = True
-        return mask
 
     def _split(self, dialogue: str) -> ViewError:
         parts = " and ".join(part for part in PARTS if part in self._dialogue_parts[dialogue])
@@ -159,15 +117,6 @@ def make_view(columns: Source, config: ViewConfig) -> View:
     )
 
 
-def check(view: View, columns: Source) -> None:
-    """Refuse a view whose parts leak into one another on these rows; `make_view` has done it.
-
-    Raises:
-        ViewError: see `leakage.check_rows`.
-    """
-    check_rows(turns_of(columns), view.labels, {p: view.rows(p) for p in PARTS}, view.config)
-
-
 def folds(columns: Source, config: ViewConfig) -> list[str]:
     """The values of `fold` that `config`'s protocol has: sessions, speakers, or none at all.
 
@@ -209,9 +158,12 @@ def _dialogues(
     order = np.lexsort((place, of_turn))  # ties (no turn numbers) stay in the order of ids
     starts = np.searchsorted(of_turn[order], np.arange(1, len(names)))
     rows = np.split(turns.clean[order], starts)
-    found = np.zeros((len(names), len(PARTS) + 1), bool)
-    found[of_turn, parts] = True  # the last column takes the -1
-    sides = [frozenset(p for p, here in zip(PARTS, flags, strict=False) if here) for flags in found]
+    has_turns = np.zeros((len(names), len(PARTS) + 1), bool)
+    has_turns[of_turn, parts] = True  # the last column takes the turns of no part: they have -1
+    sides = [
+        frozenset(part for part, here in zip(PARTS, flags, strict=False) if here)
+        for flags in has_turns
+    ]
     keys = names.tolist()
     return dict(zip(keys, rows, strict=True)), dict(zip(keys, sides, strict=True))
 

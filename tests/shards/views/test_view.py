@@ -14,8 +14,9 @@ from sklearn.model_selection import train_test_split
 from shards.configfile import ConfigError, parse
 from shards.corpora.utterance import Utterance
 from shards.store.schema import VARIANTS
-from shards.views.turns import normalise_text, script_of
-from shards.views.view import COLUMNS, ViewConfig, ViewError, check, folds, make_view
+from shards.views.leakage import check_rows
+from shards.views.turns import normalise_text, script_of, turns_of
+from shards.views.view import COLUMNS, ViewConfig, ViewError, folds, make_view
 
 CODES = ("ang", "hap", "exc", "sad", "neu", "fru", "xxx", "sur")
 PARTS = ("train", "val", "test")
@@ -166,7 +167,7 @@ def test_random_dialogues_keeps_dialogues_sizes_and_classes():
         for part, share in zip(PARTS, (0.7, 0.2, 0.1), strict=True):
             assert len(view.rows(part)) / total == pytest.approx(share, abs=0.015)
             assert len(set(view.labels[view.rows(part)])) == 5
-        assert view.keeps_dialogues
+        assert view.dialogues("train")  # refused where one is split
         assert view.overlap["train-test"]["dialogue"]["turns"] == 0
         digests.add(view.digest)
     assert len(digests) == 4
@@ -183,7 +184,7 @@ def test_leave_one_session_out_tests_each_turn_once_on_unknown_speakers():
         assert set(column(view, "val", "session")) == {following}
         assert view.overlap["train-test"]["speaker"]["turns"] == 0
         assert view.overlap["train-val"]["speaker"]["turns"] == 0
-        assert view.keeps_dialogues
+        assert view.dialogues("train")  # refused where one is split
         tested += list(column(view, "test", "utterance"))
     assert sorted(tested) == sorted(u.id for u in FOUND if u.label not in ("xxx", "sur"))
 
@@ -247,7 +248,7 @@ def test_script_disjoint_shares_no_text_and_no_script():
     assert set.union(*scripts.values()) == {"script01_1", "script02_1", "script03_1"}
     kept = sum(len(view.rows(part)) for part in PARTS)
     assert 0.7 < kept / sum(u.label not in ("xxx", "sur") for u in FOUND) < 1
-    assert "left out because their text stands on another side" in view.describe()
+    assert "left out because their text stands on another side" in "".join(view.notes)
 
 
 @pytest.mark.parametrize(
@@ -284,6 +285,12 @@ def test_overlap_is_what_counting_one_by_one_gives(options):
             count = sum(of(FOUND[row]) in known for row in view.rows(second))
             assert report[fact] == {"turns": count, "share": count / len(view.rows(second))}
     assert make_view(INDEX, config_of(options)).overlap == view.overlap
+
+
+def check(view, columns):
+    """What `make_view` ends with, for a view that was tampered with."""
+    rows = {part: view.rows(part) for part in PARTS}
+    check_rows(turns_of(columns), view.labels, rows, view.config)
 
 
 def plant(view, **parts):
@@ -420,31 +427,24 @@ def test_whole_dialogues_bring_the_turns_outside_the_set_as_context():
     for part in PARTS:
         for rows in view.dialogues(part):
             assert turn[rows].tolist() == list(range(12))
-            name = INDEX["dialogue"][rows[0]]
-            assert view.part_of(name) == part
+            assert len({INDEX["dialogue"][row] for row in rows}) == 1
             assert set(rows[view.labels[rows] >= 0]) <= set(view.rows(part))
             seen += list(rows)
     assert sorted(utterance[seen]) == sorted(u.id for u in FOUND)
     assert (view.labels[seen] < 0).any()
-    with pytest.raises(ViewError, match="no dialogue 'nowhere'"):
-        view.part_of("nowhere")
 
 
 @pytest.mark.parametrize("options", [PROTOCOLS[0], PROTOCOLS[5]])
 def test_a_view_that_splits_dialogues_is_refused_to_context_models(options):
     view = make_view(FOUND, config_of(options))
-    assert not view.keeps_dialogues
     with pytest.raises(ViewError, match=r"puts dialogue Ses0\dF_\w+ into .* use random_dialogues"):
         view.dialogues("train")
 
 
-def test_a_view_describes_itself():
+def test_a_view_says_what_it_is():
     view = make_view(INDEX, ViewConfig(seed=7))
-    text = view.describe()
-    assert text.startswith("random, test 10 %, validation 20 %, seed 7\n")
-    assert f"{len(view.train):,}" in text
-    assert "happiness" in text
-    assert "turns of test that share with train: speaker 100.0 %, text" in text
+    assert view.name == "random, test 10 %, validation 20 %, seed 7"
+    assert view.overlap["train-test"]["speaker"]["share"] == 1
     assert view.digest != make_view(INDEX, ViewConfig(seed=8)).digest
 
 
