@@ -12,7 +12,6 @@ WIDE: set[str] = set()
 LONG = {
     "shards/extract/audio_container.py", "tests/emo/data/test_plan.py",
     "tests/slurm/test_submit.py",
-    "tests/shards/build/test_job.py",
     "tests/shards/corpora/test_table.py", "tests/shards/store/test_damage.py",
     "tests/shards/views/test_view.py", "tests/slurm/conftest.py", "tests/slurm/test_real.py",
 }  # fmt: skip
@@ -72,3 +71,14 @@ def test_parameters_are_counted_as_a_caller_sees_them():
     code = "def f(self, a, /, b, *rest, c=1, **more): ...\nasync def g(): ..."
     one, two = ast.parse(code).body
     assert (parameters(one), parameters(two)) == (5, 0)
+
+
+def test_the_quick_tests_are_there():
+    """`make quick` names them one by one."""
+    listed = (ROOT / "Makefile").read_text().split("QUICK :=")[1].split("\n\n")[0]
+    names = listed.replace("\\\n", " ").split()
+    assert len(names) > 5
+    for name in names:
+        path, _, function = name.partition("::")
+        assert (ROOT / path).exists(), path
+        assert not function or f"def {function}(" in (ROOT / path).read_text(), name
