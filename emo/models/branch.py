@@ -55,13 +55,14 @@ class Branch(nn.Module):
 
     Attributes:
         kind: what it is, for reports: an encoder's architecture, or the kind of its configuration.
-        width, states_width: of `vector_BD` and `states_BTD`.
+        width: of `vector_BD`.
+        states_width: of `states_BTD`; 0 without them.
         behind: by the part that a fusion reads, the layers after it, which then have no use.
     """
 
     kind: str
     width: int
-    states_width: int
+    states_width: int = 0
     behind: ClassVar[Mapping[Reads, tuple[str, ...]]] = {
         "logits": (),
         "vector": ("head",),

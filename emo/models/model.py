@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emo.modalities import MODALITIES
+from emo.models.audio.elm import ElmBranch
 from emo.models.branch import Branch, BranchOutput, ModelError, Output
 from emo.models.config import ModelConfig
 from emo.models.context.model import ContextModel
@@ -58,13 +59,16 @@ class EmotionModel(nn.Module):
         self.train()
 
     def _fusion(self, config: Any) -> nn.Module:
-        width = "states_width" if config.reads == "states" else "width"
-        if config.reads == "logits":
-            widths = dict.fromkeys(self.branches, self.classes)
-        else:
-            widths = {name: getattr(self.branch(name), width) for name in self.branches}
+        widths = {}
         for name in self.branches:
-            self.branch(name).serve(config.reads)
+            branch = self.branch(name)
+            branch.serve(config.reads)
+            of_part = {
+                "logits": self.classes,
+                "vector": branch.width,
+                "states": branch.states_width,
+            }
+            widths[name] = of_part[config.reads]
         return lookup(FUSIONS, config.kind, "model.fusion.kind")(config, self.classes, widths)
 
     def branch(self, name: str) -> Branch:
@@ -92,15 +96,23 @@ class EmotionModel(nn.Module):
             ModelError: none of the modalities that the model reads is there.
         """
         if output != "scores":
-            [name] = self.branches  # whose head is fitted stands alone, or is frozen
-            inputs = (batch[key] for key in MODALITIES[name].keys)
-            return getattr(self.branch(name), output)(*inputs)
+            return self._of_elm_branch(batch, output)
         outputs = self.branch_outputs(batch)
         if self.config.fusion is not None:
             if self.training and self.config.fusion.modality_dropout:
                 outputs = drop_modalities(outputs, self.config.fusion.modality_dropout)
             return self.fusion(outputs)
         return outputs[self.branches[0]].logits_BC
+
+    def _of_elm_branch(self, batch: Mapping[str, Tensor], output: Output) -> Tensor:
+        # Asked of models whose head is fitted, and those have one branch (`ModelConfig.fits_head`).
+        [name] = self.branches
+        branch, inputs = self.branch(name), (batch[key] for key in MODALITIES[name].keys)
+        assert isinstance(branch, ElmBranch)
+        if output == "log_likelihoods":
+            return branch.log_likelihoods(*inputs)
+        assert output == "statistics", output
+        return branch.statistics(*inputs)
 
     def branch_outputs(self, batch: Mapping[str, Tensor]) -> dict[str, BranchOutput]:
         """What each branch says of `batch`; branches without input are left out."""
