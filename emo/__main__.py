@@ -168,12 +168,12 @@ def write_outcome(code: int, reason: str, run: Path | None) -> None:
         from emo.runs import files
 
         with contextlib.suppress(OSError):  # a full disk: the exit code says it already
-            word = json.dumps({"code": code, "reason": reason})
-            (run / files.EXIT).write_text(word + "\n")
+            outcome = json.dumps({"code": code, "reason": reason})
+            (run / files.EXIT).write_text(outcome + "\n")
 
 
 def end_process_group() -> None:
-    """Without this, ranks abort at exit."""
+    """Leave the process group. Ranks that only end abort in torch's exit handlers."""
     import torch.distributed as dist
 
     if dist.is_initialized():
@@ -203,11 +203,11 @@ def predict_command(args: argparse.Namespace) -> int:
         raise UserError("give --audio FILE, --text WORDS, or both")
     exported = (args.run / "model.safetensors").is_file()
     load = Predictor.from_export if exported else Predictor.from_run
-    found = load(args.run).predict(args.audio, args.text)
+    probabilities = load(args.run).predict(args.audio, args.text)
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps(probabilities))
     else:
-        for name, probability in sorted(found.items(), key=lambda item: -item[1]):
+        for name, probability in sorted(probabilities.items(), key=lambda item: -item[1]):
             print(f"{name:<14} {probability:.4f}")
     return 0
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER = "TORCH_EXTENSIONS_DIR"  # torch's own variable
-_TURN = "turn.lock"
+_LOCK = "turn.lock"
 
 
 @contextmanager
@@ -33,8 +33,8 @@ def compilation_lock() -> Iterator[None]:
         os.environ[FOLDER] = str(home / "torch_extensions")
     folder = Path(os.environ[FOLDER])
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _TURN).open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in folder.glob("*/lock"):
             leftover.unlink(missing_ok=True)
         yield

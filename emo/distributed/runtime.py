@@ -57,7 +57,7 @@ class Runtime(Collectives):
         launcher.die_with_parent()
         launcher.watch(config.preempt_signals)
         check_device(config)
-        with quiet():
+        with library_remarks_hidden():
             accelerator = make_accelerator(config, accumulation, micro_batch, clip)
         problems = differences(config, accelerator)
         if problems:
@@ -71,10 +71,6 @@ class Runtime(Collectives):
     @property
     def zero(self) -> bool:
         return self.config.strategy in ZERO
-
-    @property
-    def fsdp(self) -> bool:
-        return self.config.strategy == "fsdp"
 
     def banner(self, facts: Sequence[str]) -> str:
         """Five lines that say what runs, on what, on which data."""
@@ -91,16 +87,20 @@ class Runtime(Collectives):
     def prepare(
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-        """`model` and its optimizer, wrapped by the strategy. The loader is never prepared."""
+        """`model` and its optimizer, wrapped by the strategy.
+
+        The loader is not prepared: accelerate would give ranks its own share of the data, and only
+        `emo.data.plan` decides which rank reads what.
+        """
         if self.config.precision == "fp64":
             model.double()  # in place: the optimizer's parameters stay the model's
-        with quiet():
+        with library_remarks_hidden():
             if self.config.compile:
                 model.compile()  # in place: the names of the weights stay
             model, optimizer = self.accelerator.prepare(model, optimizer)
         if not self.zero and self.accelerator.scaler is None:
-            # accelerate's wrapper looks for a package on the disk at each step; only ZeRO and
-            # fp16's loss scale need it.
+            # accelerate's wrapper looks for a package on the disk at each step. Only ZeRO and the
+            # loss scale of fp16 need the wrapper.
             optimizer = optimizer.optimizer  # type: ignore[attr-defined]
         return model, optimizer
 
@@ -123,8 +123,8 @@ class Runtime(Collectives):
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the libraries' start-up remarks that a user can do nothing about."""
+def library_remarks_hidden() -> Iterator[None]:
+    """Hide what libraries print at their start and a user can do nothing about."""
     with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
         yield
     # A dimension of size 1 has any stride: the first convolution's, in channels-last.

@@ -28,7 +28,8 @@ def bare(model: nn.Module) -> nn.Module:
     while (inner := getattr(model, "module", getattr(model, "_orig_mod", None))) is not None:
         model = inner
     if hasattr(model, "reshard"):
-        # FSDP2's root stays gathered after a forward pass, in buffers that the next call may free.
+        # FSDP2 leaves the root gathered after a forward pass. Its parameters are then views of
+        # buffers that the next call may free: a copy of them could be garbage.
         model.reshard()  # type: ignore[operator]
     return model
 
@@ -99,10 +100,10 @@ def scatter_moments(
 
 
 def loss_scale(scaler: Any) -> dict[str, float] | None:
-    """Where fp16's search for its loss scale stands; None without one.
+    """The state of fp16's search for its loss scale; None without a scaler.
 
-    `since` counts the steps since the scale was changed last; `patience`, DeepSpeed's alone, the
-    overflows that it still lets pass.
+    `since` counts the steps since the scale was last changed. `patience`, which only DeepSpeed has,
+    counts the overflows that may still pass before the scale is lowered.
     """
     if scaler is None:
         return None
@@ -110,21 +111,22 @@ def loss_scale(scaler: Any) -> dict[str, float] | None:
         since = scaler.cur_iter - scaler.last_overflow_iter
         patience = scaler.cur_hysteresis
         return {"scale": float(scaler.cur_scale), "since": since, "patience": patience}
-    found = scaler.state_dict()
-    return {"scale": float(found["scale"]), "since": found["_growth_tracker"]}
+    current = scaler.state_dict()
+    return {"scale": float(current["scale"]), "since": current["_growth_tracker"]}
 
 
-def set_loss_scale(scaler: Any, found: dict[str, float] | None) -> None:
-    """Go on where `loss_scale` stood, under another strategy as far as it has the same."""
-    if scaler is None or found is None:
+def set_loss_scale(scaler: Any, saved: dict[str, float] | None) -> None:
+    """Continue the search from `saved`, which another strategy may have written."""
+    if scaler is None or saved is None:
         return
     if hasattr(scaler, "cur_scale"):
-        scaler.cur_scale = found["scale"]
-        scaler.last_overflow_iter = scaler.cur_iter - int(found["since"])
-        scaler.cur_hysteresis = int(found.get("patience", scaler.cur_hysteresis))
+        scaler.cur_scale = saved["scale"]
+        scaler.last_overflow_iter = scaler.cur_iter - int(saved["since"])
+        scaler.cur_hysteresis = int(saved.get("patience", scaler.cur_hysteresis))
     else:
-        own = {"scale": found["scale"], "_growth_tracker": int(found["since"])}
-        scaler.load_state_dict(scaler.state_dict() | own)
+        # torch's scaler takes a whole state: the rest of it is settings, not progress.
+        progress = {"scale": saved["scale"], "_growth_tracker": int(saved["since"])}
+        scaler.load_state_dict(scaler.state_dict() | progress)
 
 
 def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

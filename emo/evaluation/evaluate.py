@@ -35,22 +35,26 @@ def finish(run: Run) -> None:
     parts: dict[str, Any] = {}
     temperature = 1.0
     for part, rows in (("val", experiment.view.val), ("test", experiment.view.test)):
-        found = predict_part(run, rows)
+        predictions = predict_part(run, rows)
         alone = {
             kept: predict_part(run, rows, without=lost)
             for kept, lost in each_alone(config.model).items()
         }
         if part == "val":
-            temperature = fit_temperature(found.labels, found.probabilities)
+            temperature = fit_temperature(predictions.labels, predictions.probabilities)
         if runtime.main:
-            found = replace(found, probabilities=at_temperature(found.probabilities, temperature))
-            parts[part] = part_results(found, experiment.view, experiment.dataset, temperature)
+            predictions = replace(
+                predictions, probabilities=at_temperature(predictions.probabilities, temperature)
+            )
+            parts[part] = part_results(
+                predictions, experiment.view, experiment.dataset, temperature
+            )
             if alone:
                 parts[part]["alone"] = {
-                    kept: one_modality_results(one, found, experiment.view)
+                    kept: one_modality_results(one, predictions, experiment.view)
                     for kept, one in alone.items()
                 }
-            turns = turn_predictions(found, experiment.dataset, experiment.view)
+            turns = turn_predictions(predictions, experiment.dataset, experiment.view)
             write_predictions(config.run, part, turns)
     if runtime.main:
         summary = facts(experiment) | {
@@ -66,9 +70,9 @@ def finish(run: Run) -> None:
             f"[{100 * low:.1f}, {100 * high:.1f}] → {files.metrics(config.run)}"
         )
         for kept, lost in each_alone(config.model).items():
-            left = test["alone"][kept]
+            result = test["alone"][kept]
             tracker.say(
-                f"the same model without {' and '.join(lost)}: WA {100 * left['wa']:.1f} "
-                f"({100 * left['wa_to_both']:+.1f} ± {100 * left['se']:.1f})"
+                f"the same model without {' and '.join(lost)}: WA {100 * result['wa']:.1f} "
+                f"({100 * result['wa_to_both']:+.1f} ± {100 * result['se']:.1f})"
             )
     runtime.barrier()

@@ -125,15 +125,18 @@ def save(
             atomic.sync_folder(draft)
             atomic.commit(draft, final)
 
-    def settle() -> None:
-        _mark_best(folder, progress)
+    def publish_and_prune() -> None:
+        _name_best(folder, progress)
         _prune(folder, keep)
 
+    # Each line is a collective: no rank goes on before all have finished it, and an error on one is
+    # an error on all. The manifest comes last into the draft, and the draft gets its name when all
+    # of it is on the disk. Older checkpoints go only after that.
     try:
         runtime.main_decides(begin)
         runtime.together(write_ours)
         runtime.main_decides(commit)
-        runtime.main_decides(settle)
+        runtime.main_decides(publish_and_prune)
     except UserError:
         if runtime.main:
             shutil.rmtree(draft, ignore_errors=True)
@@ -143,7 +146,7 @@ def save(
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint, and a line about each newer one that is damaged.
 
-    Damaged ones are set aside, lest they count as checkpoints when older ones are pruned.
+    Damaged ones are renamed. Otherwise they would count as checkpoints when older ones are pruned.
     """
     passed_over: list[str] = []
     for path in reversed(_committed(folder)):
@@ -185,10 +188,14 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """As safetensors. Raises OSError, which safetensors hides in an error of its own."""
+    """Write a safetensors file.
+
+    Raises:
+        OSError: the disk refuses. safetensors has an error of its own that hides it.
+    """
     try:
         save_file(tensors, path, metadata={"format": "pt"})
-        path.chmod(path.parent.stat().st_mode & 0o666)  # it was made for our eyes only
+        path.chmod(path.parent.stat().st_mode & 0o666)  # others could not read it
     except SafetensorError as error:
         if code := re.search(r"os error (\d+)", str(error)):
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
@@ -209,8 +216,8 @@ def restore(
     another one it is derived from (seed, step, rank).
 
     Raises:
-        CheckpointError: the random state of a rank is missing or no plain tensors, or the weights
-            do not fit the model.
+        CheckpointError: the random state of a rank is missing or holds more than tensors, or the
+            weights do not fit the model.
     """
     manifest = json.loads((checkpoint / MANIFEST).read_text())
     progress = Progress.from_json((checkpoint / STATE).read_text())
@@ -228,7 +235,7 @@ def restore(
         random_state.restore(checkpoint / f"rng-{runtime.rank}.pt", runtime.device)
     else:
         random_state.seed_rank(seed, progress.step, runtime.rank)
-    return runtime.together(lambda: _settle_best(runtime, checkpoint.parent, progress))
+    return runtime.together(lambda: _confirm_best(runtime, checkpoint.parent, progress))
 
 
 def _committed(folder: Path) -> list[Path]:
@@ -260,27 +267,27 @@ def _damage(checkpoint: Path) -> str | None:
     return None
 
 
-def _mark_best(folder: Path, progress: Progress) -> None:
-    """Name the step to evaluate, predict with and export."""
+def _name_best(folder: Path, progress: Progress) -> None:
+    """Write down which step to evaluate, predict with and export."""
     if progress.best is not None:
-        word = json.dumps({"step": progress.best_step, "score": progress.best})
-        atomic.write(folder / BEST, word.encode())
+        text = json.dumps({"step": progress.best_step, "score": progress.best})
+        atomic.write(folder / BEST, text.encode())
 
 
-def _settle_best(runtime: Runtime, folder: Path, progress: Progress) -> Progress:
-    """Make `best.json` say what the resumed state says; forget a best that is no longer whole."""
+def _confirm_best(runtime: Runtime, folder: Path, progress: Progress) -> Progress:
+    """Make `best.json` agree with the resumed state; drop a best checkpoint that is damaged."""
     if progress.best is None:
         return progress
     best_path = folder / f"step-{progress.best_step:08d}"
     if _damage(best_path) is not None:
         return replace(progress, best=None, best_loss=None, best_step=0)
     if runtime.main:
-        _mark_best(folder, progress)
+        _name_best(folder, progress)
     return progress
 
 
 def _prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` and the best, and what a killed save left behind."""
+    """Remove all but the newest `keep` and the best, and drafts of saves that were killed."""
     try:
         best_step = json.loads((folder / BEST).read_text())["step"]
     except (OSError, ValueError, KeyError):

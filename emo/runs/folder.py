@@ -1,4 +1,4 @@
-"""A run folder as a whole: who may write there, and whether what it holds can be gone on with."""
+"""A run folder as a whole: one process writes in it, and a resumed run must fit what it holds."""
 
 from __future__ import annotations
 
@@ -39,34 +39,34 @@ def load_config(run: Path) -> ExperimentConfig:
 
 @contextmanager
 def open_run(runtime: Runtime, config: ExperimentConfig) -> Iterator[Path | None]:
-    """Hold the run folder; yields the checkpoint to resume from, None for a fresh start.
+    """Lock the run folder while in use; yields the checkpoint to resume from, None for a new run.
 
     Raises:
         RunError: another process writes there, a run is there already, or it had other settings.
     """
-    held: int | None = None
+    handle: int | None = None  # of the lock, on rank 0
 
     def enter() -> str | None:
-        nonlocal held
+        nonlocal handle
         with atomic.disk_errors(config.run):
             config.run.mkdir(parents=True, exist_ok=True)
-        held = lock(config.run)
-        found = _resumable(config)
+        handle = lock(config.run)
+        newest = _resumable(config)
         (config.run / files.EXIT).unlink(missing_ok=True)
-        return found.name if found else None
+        return newest.name if newest else None
 
     name = runtime.main_decides(enter)
     try:
         yield files.checkpoints(config.run) / name if name else None
     finally:
-        if held is not None:
-            os.close(held)
+        if handle is not None:
+            os.close(handle)
 
 
 def lock(run: Path) -> int:
-    """Take the run folder for this process; returns the handle that holds it, until it is closed.
+    """Lock the run folder for this process; returns the handle whose closing unlocks it.
 
-    The kernel gives the lock up when its holder dies, however it dies. It holds between the nodes
+    The kernel unlocks it when the process dies, however it dies. The lock holds between the nodes
     of a cluster where the file system hands locks to its server: NFS, GPFS, CephFS, BeeGFS with
     tuneUseGlobalFileLocks, Lustre mounted with `flock`. Under Lustre's `localflock` a writer on
     another node is not seen. A server may keep a dead node's locks for a while (NFSv4: 90 s by

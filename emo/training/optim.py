@@ -17,7 +17,7 @@ from torch import nn
 
 from emo.distributed import compilation
 from emo.distributed.config import RuntimeMismatch
-from emo.distributed.runtime import quiet
+from emo.distributed.runtime import library_remarks_hidden
 from emo.training.config import REST, OptimConfig
 from shards.errors import UserError
 
@@ -134,7 +134,7 @@ def _cpu_adam(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimi
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
     try:
-        with compilation.compilation_lock(), quiet():
+        with compilation.compilation_lock(), library_remarks_hidden():
             return DeepSpeedCPUAdam(
                 parameter_groups(model, config),
                 lr=config.lr,

@@ -66,6 +66,7 @@ def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
 def gradient_norm(run: Run) -> float:
     """The norm of the whole gradient, before it is clipped to `optim.clip`."""
     if run.runtime.zero:
+        # Of the step that backward has just taken; clipping was part of it.
         norm = run.model.get_global_grad_norm()  # type: ignore[operator]
         return float(norm) if norm is not None else math.nan
     clip = math.inf if run.config.optim.clip is None else run.config.optim.clip

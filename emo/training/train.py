@@ -250,8 +250,8 @@ def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
     """Validate, log, and note whether this is the best epoch so far."""
     config, view, tracker = run.config, run.experiment.view, run.tracker
     fit_head(run)
-    found = predict_part(run, view.val)
-    values, recalls = validation_scores(found, view)
+    predictions = predict_part(run, view.val)
+    values, recalls = validation_scores(predictions, view)
     tracker.write(progress.step, "val", values)
     tracker.write(progress.step, "val_recall", recalls)
     score, loss_now = selection_score(config.train.select, values), values["loss"]
