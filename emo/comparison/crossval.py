@@ -102,8 +102,8 @@ def aggregate(runs: list[Path]) -> dict[str, Any]:
     turns = [read_predictions(run, "test", classes) for run in runs]
     folds = {}
     for run, one, predictions in zip(runs, facts, turns, strict=True):
-        found = metrics.evaluate(predictions.labels, predictions.probabilities, classes)
-        scores = found | one["parts"]["test"]
+        computed = metrics.evaluate(predictions.labels, predictions.probabilities, classes)
+        scores = computed | one["parts"]["test"]  # what is stored wins
         folds[run.name] = {name: scores[name] for name in (*AVERAGED, "n")}
     labels = np.concatenate([one.labels for one in turns])
     probabilities = np.concatenate([one.probabilities for one in turns])

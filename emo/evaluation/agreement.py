@@ -1,4 +1,4 @@
-"""Predictions against the annotators: how near to their distributions, and how well they do it."""
+"""Predictions against annotators: how close to their votes, and how well annotators would score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shards.corpora.labels import LabelSet
 
-Votes = Sequence[Sequence[str]]  # of one turn: the codes that each annotator named
+Votes = Sequence[Sequence[str]]  # of one turn: for each annotator the codes that they named
 
 
 def agreement(
@@ -32,14 +32,14 @@ def agreement(
 
 
 def human_ceiling(votes: Sequence[Votes], label_set: LabelSet) -> dict[str, Any]:
-    """One annotator against the others: how often he names what they agree on.
+    """The accuracy of one annotator, measured against the other annotators of the same turn.
 
-    Each annotator of each turn in turn is the predictor; the truth is the class with the most votes
-    of the others. Turns on which the others are divided, or agree on something outside the label
-    set, have no truth for him and are left out (`n` counts what is left). A vote that names several
-    categories counts in equal parts. Returns `wa` (None where nothing is left) and `n`.
+    Each annotator of each turn is taken as the predictor once; the truth is the class with most
+    votes of the others. A turn is left out for an annotator if the others are divided on it, or
+    agree on something outside the label set. A vote that names several categories counts in equal
+    parts. Returns `wa` (None where every turn was left out) and `n`, the votes that counted.
 
-    This is a ceiling of a kind: the truth that models are held to holds more votes than this one.
+    As a ceiling for models this is rough: their truth comes from one vote more.
     """
     credit, count = 0.0, 0
     classes = len(label_set.classes)

@@ -1,9 +1,9 @@
 """A temperature for a trained model's scores, fitted on validation (Guo et al. 2017).
 
-Dividing all scores by one number changes how sure a model says it is and never which class it
-chooses. It is fitted after training, kept in the run's `metrics.json`, and used wherever the model
-speaks: evaluation, prediction, export. What branches hand on (fusion, vectors) are scores as they
-are.
+Dividing all scores by one number changes the model's confidence, never the class that it chooses.
+The temperature is fitted after training, kept in the run's `metrics.json`, and used for all
+probabilities that leave the model: evaluation, prediction, export. A fusion and `emo features` read
+the scores of branches without it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-LOWEST, HIGHEST = 0.05, 20.0  # temperatures outside say that a model knows nothing, or all
+LOWEST, HIGHEST = 0.05, 20.0  # beyond these all classes are equally likely, or one is certain
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature with the highest likelihood of int `labels` [N], from LOWEST to HIGHEST.
+    """The temperature, from LOWEST to HIGHEST, that makes int `labels` [N] most likely.
 
-    In the inverse temperature the likelihood is concave, so that there is one best.
+    `probabilities` are float64 [N, C]. The log-likelihood is concave in the inverse temperature, so
+    there is one maximum.
     """
     log_NC = _log(probabilities)
     rows = np.arange(len(labels))
@@ -26,8 +27,8 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
         scaled_NC = inverse * log_NC
         return float(np.logaddexp.reduce(scaled_NC, axis=1).sum() - scaled_NC[rows, labels].sum())
 
-    found = minimize_scalar(loss, bounds=(1 / HIGHEST, 1 / LOWEST), method="bounded")
-    return 1 / float(found.x)
+    best = minimize_scalar(loss, bounds=(1 / HIGHEST, 1 / LOWEST), method="bounded")
+    return 1 / float(best.x)
 
 
 def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -38,4 +39,5 @@ def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
+    # Probabilities round to 0 where a model is certain; the log of the floor stays finite.
     return np.log(np.maximum(probabilities, 1e-300))

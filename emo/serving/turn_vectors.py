@@ -1,9 +1,9 @@
-"""`emo features`: what trained branches say of every turn, written once, as shards.
+"""`emo features`: vectors and scores of trained branches for every turn, written as a dataset.
 
-Context models read these instead of running the branches again. The folder is a dataset like any
-other (`shards.store.index.open_dataset`): one sample a turn, clean, those outside the label set
-included, with the metadata of its source. It records whose vectors they are: runs, checkpoints, the
-view on which these were trained, and the dataset that they read.
+Context models read it instead of running the branches again. It is a dataset like any other
+(`shards.store.index.open_dataset`), with one sample for each clean turn, also for turns outside the
+label set, and the metadata of its source. Its manifest records the runs and checkpoints of the
+branches, the view that they were trained on, and the dataset that they read.
 """
 
 from __future__ import annotations
@@ -95,10 +95,10 @@ def write_vectors(
 ) -> Manifest:
     """Make the new dataset `folder` of the branches of `runs`, all of it or nothing.
 
-    Branches know the turns that they were trained on better than any others, and a context model
-    would learn to trust them too much. With `folds`, what they say of training turns comes from
-    branches that were trained, by `strategy`, without the dialogue in question. Those have hidden
-    units of their own, so there are only scores then.
+    Branches are better on the turns that they were trained on than on others, so a context model
+    would learn to trust them too much. With `folds`, the scores of a training dialogue come from
+    branches that were trained, by `strategy`, without it. The hidden units of those branches mean
+    something else in each fold, so only scores are written then.
 
     Raises:
         VectorsError: `folder` exists, or the runs do not fit together.
@@ -120,8 +120,8 @@ def write_vectors(
     rows = np.flatnonzero(dataset.column("variant") == CLEAN)
     members: dict[str, dict[int, np.ndarray]] = {}
     for source in sources:
-        found = vectors_of(source, dataset, view, rows)
-        members |= cross_fitted(source, found, dataset, view, folds, strategy) if folds else found
+        made = vectors_of(source, dataset, view, rows)
+        members |= cross_fitted(source, made, dataset, view, folds, strategy) if folds else made
     first = sources[0].facts
     facts = {
         "runs": {name: one.record() for one in sources for name in one.model.branches},
@@ -129,7 +129,7 @@ def write_vectors(
         "view": view.digest,
         "protocol": view.name,
         "cross_fit": folds,
-        "widths": {name: len(next(iter(found.values()))) for name, found in members.items()},
+        "widths": {name: len(next(iter(one.values()))) for name, one in members.items()},
     }
     return publish(folder, dataset, rows, members, facts)
 
@@ -154,7 +154,7 @@ def vectors_of(
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = source.model.to(device).eval()
-    found: dict[str, dict[int, np.ndarray]] = {}
+    vectors: dict[str, dict[int, np.ndarray]] = {}
     order = evaluation_plan(len(rows), config.train.evaluation_batch, samples.sizes[rows])
     for units in order:
         chosen = rows[units[units >= 0]]
@@ -167,19 +167,19 @@ def vectors_of(
             present = branch.present_B.cpu().numpy()
             for member, value_BD in values.items():
                 kept = zip(chosen[present], value_BD.cpu().numpy()[present], strict=True)
-                found.setdefault(member, {}).update(kept)
-    return found
+                vectors.setdefault(member, {}).update(kept)
+    return vectors
 
 
 def cross_fitted(
     source: Source,
-    found: Mapping[str, Mapping[int, np.ndarray]],
+    vectors: Mapping[str, Mapping[int, np.ndarray]],
     dataset: Dataset,
     view: View,
     folds: int,
     strategy: str,
 ) -> dict[str, dict[int, np.ndarray]]:
-    """The scores of `found`, those of training dialogues by branches that have not seen them.
+    """The scores in `vectors`, those of training dialogues by branches that have not seen them.
 
     Trains `folds` runs in the run's folder, or takes those that are trained already.
 
@@ -191,7 +191,7 @@ def cross_fitted(
             f"{source.run} began with branches of other runs, which have seen all training turns: "
             "name those runs to cross-fit"
         )
-    result = {name: dict(rows) for name, rows in found.items() if name.endswith("_scores")}
+    result = {name: dict(rows) for name, rows in vectors.items() if name.endswith("_scores")}
     for fold in range(folds):
         left_out = LeftOut(fold=fold, folds=folds)
         run = source.run / f"cross-fit-{folds}" / f"fold-{fold}"
@@ -248,7 +248,7 @@ def publish(
         Sample(
             sample_key(meta["utterance"], CLEAN),
             meta | {"frames": 0, "tokens": 0},
-            {name: found[row] for name, found in members.items() if row in found},
+            {name: of_row[row] for name, of_row in members.items() if row in of_row},
         )
         for row, meta in zip(rows.tolist(), metas, strict=True)
     ]

@@ -14,6 +14,7 @@ from emo.comparison.crossval import (
 )
 from emo.config import ExperimentConfig
 from emo.evaluation.predictions import read_lines
+from emo.metrics import METRICS
 from emo.runs import files
 from emo.runs.folder import load_config
 from shards.configfile import dump, parse
@@ -48,6 +49,9 @@ def test_aggregate_is_mean_deviation_and_pool(trained_runs):
     was = [one["wa"] for one in scores]
     assert found["mean"]["wa"] == pytest.approx(np.mean(was))
     assert found["sd"]["wa"] == pytest.approx(np.std(was, ddof=1))
+    averaged = {name for name, metric in METRICS.items() if metric.cross_validated}
+    assert {"wa", "ua", "weighted_f1", "macro_f1"} <= averaged
+    assert set(found["mean"]) == set(found["sd"]) == averaged
     assert found["pooled"]["n"] == sum(len(read_lines(run, "test")) for run in runs)
     assert found["pooled"]["wa"] == pytest.approx(
         np.average(was, weights=[one["n"] for one in scores])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emo.evaluation.uncertainty import bootstrap, paired_difference
-from emo.metrics import evaluate
+from emo.metrics import OF_CONFUSION, evaluate
 
 CLASSES = ("anger", "frustration", "happiness", "neutral", "sadness")
 
@@ -25,7 +25,7 @@ def test_row_bootstrap_equals_resampling_rows_one_by_one():
     labels, probabilities = drawn(300)
     predicted = probabilities.argmax(1)
     rng = np.random.default_rng(1)
-    slow = {"wa": [], "ua": [], "weighted_f1": []}
+    slow = {name: [] for name in OF_CONFUSION}
     for _ in range(600):
         rows = rng.integers(0, 300, 300)
         result = evaluate(labels[rows], probabilities[rows], CLASSES)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from emo.metrics import METRICS
 from emo.models.branch import ModelError
 from emo.models.model import EmotionModel
 from emo.runs.folder import RunError
@@ -39,6 +40,8 @@ def test_the_folder_holds_everything_and_no_pickle(trained_runs, tmp_path):
     results = json.loads((trained_runs["fusion"] / "metrics.json").read_text())
     assert f"{100 * results['parts']['test']['wa']:.1f}" in card
     assert "Protocol: random" in card
+    for metric in METRICS.values():
+        assert not metric.percent or f"| {metric.heading} " in card
     test = results["parts"]["test"]
     for kept, left in test["alone"].items():
         assert f"| test, {kept} only | {test['n']} | {100 * left['wa']:.1f} |" in card
