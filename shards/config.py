@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from shards.configfile import Config
-from shards.corpora.labels import label_set
+from shards.corpora.labels import LabelSpec
 from shards.corpora.read import CorpusConfig
 from shards.extract.audio import AudioConfig
 from shards.extract.augment import AugmentConfig
@@ -93,7 +93,7 @@ class ShardConfig(Config):
     """
 
     corpus: CorpusConfig
-    labels: str | dict[str, tuple[str, ...]] = "five"
+    labels: LabelSpec = "five"
     audio: AudioConfig = AudioConfig()
     augment: AugmentConfig = AugmentConfig()
     features: FeatureConfig | None = FeatureConfig()
@@ -101,12 +101,6 @@ class ShardConfig(Config):
     vocabulary_view: ViewConfig = ViewConfig()
     seed: int = Field(default=1, ge=0)
     output: OutputConfig
-
-    @field_validator("labels")
-    @classmethod
-    def _known_labels(cls, spec: Any) -> Any:
-        label_set(spec)
-        return spec
 
     @model_validator(mode="after")
     def _makes_something(self) -> ShardConfig:

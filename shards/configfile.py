@@ -77,7 +77,11 @@ def parse(kind: type[C], raw: Mapping[str, Any], where: str, overrides: Sequence
     found: dict[str, list[str]] = {}
     for problem in problems:
         path = _written(raw, problem["loc"])
-        source = "the overrides" if any(_is_set_by(key, path, problem) for key in keys) else where
+        source = where
+        if any(_is_set_by(key, path, problem) for key in keys):
+            source = "the overrides"
+        elif any(key[: len(path)] == path for key in keys):
+            source = f"{where} with the overrides"
         found.setdefault(source, []).append(_describe(kind, problem, path))
     raise ConfigError(
         "\n".join(
@@ -185,7 +189,7 @@ def _is_set_by(key: tuple[str, ...], path: tuple[str, ...], problem: Any) -> boo
     if key[: len(path)] != path:
         return False
     # The override set something below. A section as a whole is wrong when its values do not go
-    # together, which is the file's matter as well; a plain value became one by the override.
+    # together, which is the file's matter as well; a plain value became a section by the override.
     return problem["type"] not in ("value_error", "missing")
 
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from emo.__main__ import main as emo
 from emo.config import ExperimentConfig
+from shards.__main__ import main as emo_shards
 from shards.config import ShardConfig
 from shards.configfile import load
 
@@ -91,3 +93,48 @@ def test_the_demo_trains_its_three_runs_on_one_view_and_one_vocabulary():
     assert shards.output.folder == configs[0].data.shards
     assert configs[2].model.text == configs[0].model.text
     assert configs[2].model.audio == configs[1].model.audio
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "meant"),
+    [
+        ("fusion", "data.variants=[clean, nois]", "noise"),
+        ("fusion", "data.audio=logmell", "logmel"),
+        ("fusion", "data.view.protocol=randm", "random"),
+        ("fusion", "data.view.labels=fife", "five"),
+        ("fusion", "data.plan.order=shufle", "shuffle"),
+        ("fusion", "train.select=wau", "wa"),
+        ("fusion", "model.freeze=[tex]", "text"),
+        ("fusion", "model.audio.kind=dnn_elmm", "dnn_elm"),
+        ("fusion", "model.fusion.kind=papr", "paper"),
+        ("fusion", "init.txt=runs", "text"),
+        ("bclstm", "model.context.modalities=[adio]", "audio"),
+        ("bclstm", "model.context.kind=bclst", "bclstm"),
+        ("fusion", "optim.name=adamm", "adam"),
+        ("fusion", "runtime.strategy=zer2", "zero2"),
+        ("fusion", "epochs=3", "train.epochs"),
+    ],
+)
+def test_a_misspelt_name_in_an_experiment_is_met_with_what_was_meant(name, override, meant, capsys):
+    assert emo(["config", str(ROOT / f"configs/sample/{name}.yaml"), override]) == 2
+    said = capsys.readouterr().err
+    assert f"did you mean '{meant}'?" in said or f"did you mean {meant}?" in said
+    assert "the overrides:" in said
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("augment.variants=[ptch]", "pitch"),
+        ("features.kinds=[mfc]", "mfcc"),
+        ("corpus.reader=tabel", "table"),
+        ("labels=fife", "five"),
+        ("output.folders=x", "folder"),
+        ("folder=x", "output.folder"),
+    ],
+)
+def test_a_misspelt_name_in_a_dataset_is_met_with_what_was_meant(override, meant, capsys):
+    assert emo_shards(["build", str(ROOT / "configs/shards/sample.yaml"), override]) == 2
+    said = capsys.readouterr().err
+    assert f"did you mean '{meant}'?" in said or f"did you mean {meant}?" in said
+    assert "the overrides:" in said

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator
 
 from shards.corpora.utterance import CODES, NO_MAJORITY
 from shards.errors import UserError, suggestion
@@ -55,8 +57,6 @@ LABEL_SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "eight": _one_class_each(("ang", "exc", "fea", "fru", "hap", "neu", "sad", "sur")),
     "all": _one_class_each(CODES),
 }
-
-LabelSpec = str | dict[str, tuple[str, ...]]  # a name of `LABEL_SETS`, or class name -> codes
 
 
 class LabelSetError(UserError):
@@ -150,3 +150,12 @@ def _check_groups(groups: Mapping[str, Sequence[str]]) -> None:
                 owner[code] = name
     if problems:
         raise LabelSetError("this label set cannot be used:\n  " + "\n  ".join(problems))
+
+
+def _known(spec: str | dict[str, tuple[str, ...]]) -> str | dict[str, tuple[str, ...]]:
+    label_set(spec)
+    return spec
+
+
+# In a configuration, checked there: a name of `LABEL_SETS`, or a map from class names to codes.
+LabelSpec = Annotated[str | dict[str, tuple[str, ...]], AfterValidator(_known)]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shards.configfile import (
     Config,
@@ -125,6 +125,22 @@ def test_a_mistake_in_an_override_is_not_looked_for_in_the_file(tmp_path):
     ]
     with pytest.raises(ConfigError, match=r"1 problem in the overrides:\n  inner\.rate:"):
         load(Outer, write(tmp_path, "title: a\n"), ["inner.rate=-1"])
+
+
+def test_values_that_do_not_go_together_are_the_matter_of_both(tmp_path):
+    class Range(Config):
+        least: int = 0
+        most: int = 9
+
+        @model_validator(mode="after")
+        def _in_order(self):
+            if self.least > self.most:
+                raise ValueError("least is above most")
+            return self
+
+    path = write(tmp_path, "least: 3\n")
+    with pytest.raises(ConfigError, match=f"1 problem in {path} with the overrides:"):
+        load(Range, path, ["most=2"])
 
 
 def test_a_suggestion_is_near_or_nothing():
