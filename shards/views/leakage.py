@@ -6,15 +6,13 @@ from itertools import combinations
 
 import numpy as np
 
-from shards.views.protocols import PARTS, ViewConfig
+from shards.views.protocols import PARTS, PROTOCOLS, ViewConfig
 from shards.views.turns import Turns, ViewError
 
 Overlap = dict[str, dict[str, dict[str, float]]]
 
 PAIRS = (("train", "test"), ("train", "val"), ("val", "test"))
 _REPORTED = ("speaker", "text", "dialogue")
-_ALL = tuple(frozenset(pair) for pair in PAIRS)
-_BUT_TRAIN_VAL = tuple(pair for pair in _ALL if "test" in pair)
 
 
 def overlap_of(turns: Turns, members: dict[str, np.ndarray]) -> Overlap:
@@ -73,7 +71,7 @@ def check_rows(
                 f"{len(both)} utterances stand (themselves or as copies) both in {first} and in "
                 f"{second}, for example {turns.ids[both[0]]}; split by utterance, never by sample"
             )
-    for fact, pairs in _promises(config).items():
+    for fact, pairs in PROTOCOLS[config.protocol].keeps_apart(config).items():
         for pair in pairs:
             first, second = (part for part in PARTS if part in pair)
             shared = _shared(turns, fact, members[first], members[second])
@@ -85,20 +83,6 @@ def check_rows(
                     f"({fact} {getattr(turns, fact)[example]!r}); {config.protocol} promises that "
                     f"none does: correct the corpus' {fact} names, or use another protocol"
                 )
-
-
-def _promises(config: ViewConfig) -> dict[str, tuple[frozenset[str], ...]]:
-    """Facts that a protocol keeps apart, and between which parts."""
-    if config.protocol == "random_dialogues":
-        return {"dialogue": _ALL}
-    if config.protocol == "leave_one_session_out":
-        speakers = _ALL if config.val_from_train is None else _BUT_TRAIN_VAL
-        return {"speaker": speakers, "session": speakers, "dialogue": _ALL}
-    if config.protocol == "leave_one_speaker_out":
-        return {"speaker": _ALL}
-    if config.protocol == "script_disjoint":
-        return {"script": _ALL, "text": _ALL}
-    return {}
 
 
 def _shared(turns: Turns, fact: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -24,7 +24,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -35,78 +37,32 @@ from shards.views.turns import Turns, ViewError
 
 TRAIN, VAL, TEST, NOWHERE = 0, 1, 2, -1
 PARTS = ("train", "val", "test")
+ALL_PAIRS = (frozenset({"train", "test"}), frozenset({"train", "val"}), frozenset({"val", "test"}))
+PAIRS_WITH_TEST = tuple(pair for pair in ALL_PAIRS if "test" in pair)
+Promises = dict[str, tuple[frozenset[str], ...]]  # fact -> pairs of parts that do not share it
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Protocol = Literal[
-    "random",
-    "random_dialogues",
-    "leave_one_session_out",
-    "leave_one_speaker_out",
-    "official",
-    "script_disjoint",
-]
-_FOLDED = {"leave_one_session_out": "session", "leave_one_speaker_out": "speaker"}
 _DRAWS = 256  # orders of the groups that are tried
 _DRAW_CELLS = 2_000_000  # bounds memory and time: draws x groups x classes
 
 
-class ViewConfig(Config):
-    """Which rows train, select and test a model; see this module for the protocols.
+@dataclass(frozen=True)
+class Protocol:
+    """One way to give every turn its part.
 
-    `test` and `val` are shares of all turns of the label set. `val_from_train` takes the
-    validation part as a share of what is not test instead. `fold` names what is left out.
+    Attributes:
+        assign: (turns of the label set, their classes int64 [turns], the label set, the view's
+            settings) -> the part of each turn, int8 [turns], and notes for people. Raises ViewError
+            where it cannot be carried out.
+        keeps_apart: the view's settings -> the facts that no two parts share, and of which pairs of
+            parts that holds. `shards.views.leakage` refuses a view that breaks it.
+        fold: the fact whose values are the folds ("session", "speaker"); None for a protocol that
+            is drawn by seed.
     """
 
-    protocol: Protocol = "random"
-    labels: LabelSpec = "five"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    assign: Callable[[Turns, np.ndarray, LabelSet, ViewConfig], tuple[np.ndarray, list[str]]]
+    keeps_apart: Callable[[ViewConfig], Promises]
     fold: str | None = None
-    test: Share = 0.1
-    val: Share = 0.2
-    val_from_train: Share | None = None
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> ViewConfig:
-        if self.val_from_train is None and self.test + self.val >= 1:
-            raise ValueError("test and val together must stay below 1")
-        if self.fold is not None and self.protocol not in _FOLDED:
-            raise ValueError(f"protocol {self.protocol} has no folds; leave fold out")
-        if self.val_from_train is not None and self.protocol == "leave_one_speaker_out":
-            raise ValueError("leave_one_speaker_out validates on a speaker, not on val_from_train")
-        return self
-
-
-def folds_of(turns: Turns, protocol: Protocol) -> list[str]:
-    """The folds of a protocol, sorted; none for one that is drawn by seed."""
-    if protocol not in _FOLDED:
-        return []
-    return sorted(set(getattr(turns, _FOLDED[protocol])))
-
-
-def assign(
-    turns: Turns, labels: np.ndarray, label_set: LabelSet, config: ViewConfig
-) -> tuple[np.ndarray, list[str]]:
-    """The part of each turn, int8 [turns]: TRAIN, VAL, TEST or NOWHERE; and notes for people.
-
-    Args:
-        turns: only turns of the label set.
-        labels: int64 [turns], their classes.
-
-    Raises:
-        ViewError: the protocol cannot be carried out on these turns.
-    """
-    if config.protocol == "random":
-        return _random(labels, label_set, config), []
-    if config.protocol == "random_dialogues":
-        groups = turns.dialogue
-        return _draw_groups(groups, labels, label_set, _shares(config), config, "dialogue"), []
-    if config.protocol == "leave_one_session_out":
-        return _leave_session(turns, labels, label_set, config)
-    if config.protocol == "leave_one_speaker_out":
-        return _leave_speaker(turns, config)
-    if config.protocol == "official":
-        return _official(turns, labels, label_set, config)
-    return _script_disjoint(turns, labels, label_set, config)
 
 
 def _shares(config: ViewConfig) -> dict[int, float]:
@@ -116,7 +72,9 @@ def _shares(config: ViewConfig) -> dict[int, float]:
     return {TEST: config.test, VAL: val}
 
 
-def _random(labels: np.ndarray, label_set: LabelSet, config: ViewConfig) -> np.ndarray:
+def _random(
+    turns: Turns, labels: np.ndarray, label_set: LabelSet, config: ViewConfig
+) -> tuple[np.ndarray, list[str]]:
     from sklearn.model_selection import train_test_split  # takes a second to import
 
     everything = np.arange(len(labels))
@@ -139,7 +97,14 @@ def _random(labels: np.ndarray, label_set: LabelSet, config: ViewConfig) -> np.n
         ) from None
     parts = np.empty(len(labels), np.int8)
     parts[train], parts[val_rows], parts[test] = TRAIN, VAL, TEST
-    return parts
+    return parts, []
+
+
+def _random_dialogues(
+    turns: Turns, labels: np.ndarray, label_set: LabelSet, config: ViewConfig
+) -> tuple[np.ndarray, list[str]]:
+    shares = _shares(config)
+    return _draw_groups(turns.dialogue, labels, label_set, shares, config, "dialogue"), []
 
 
 def _leave_session(
@@ -164,7 +129,9 @@ def _leave_session(
     return parts, [f"validation is session {following}"]
 
 
-def _leave_speaker(turns: Turns, config: ViewConfig) -> tuple[np.ndarray, list[str]]:
+def _leave_speaker(
+    turns: Turns, labels: np.ndarray, label_set: LabelSet, config: ViewConfig
+) -> tuple[np.ndarray, list[str]]:
     fold, speakers = _fold(turns, config)
     if len(speakers) < 3:
         raise ViewError(
@@ -283,3 +250,60 @@ def _draw_groups(
     place[order[best]] = np.arange(len(names))
     run = np.searchsorted([end[best] for end in ends], place)
     return np.array([*shares, TRAIN], np.int8)[run][of_turn]
+
+
+def _sessions_apart(config: ViewConfig) -> Promises:
+    # Validation that is drawn from the training sessions has their speakers.
+    pairs = ALL_PAIRS if config.val_from_train is None else PAIRS_WITH_TEST
+    return {"speaker": pairs, "session": pairs, "dialogue": ALL_PAIRS}
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "random": Protocol(_random, lambda config: {}),
+    "random_dialogues": Protocol(_random_dialogues, lambda config: {"dialogue": ALL_PAIRS}),
+    "leave_one_session_out": Protocol(_leave_session, _sessions_apart, fold="session"),
+    "leave_one_speaker_out": Protocol(
+        _leave_speaker, lambda config: {"speaker": ALL_PAIRS}, fold="speaker"
+    ),
+    "official": Protocol(_official, lambda config: {}),
+    "script_disjoint": Protocol(
+        _script_disjoint, lambda config: {"script": ALL_PAIRS, "text": ALL_PAIRS}
+    ),
+}
+
+if TYPE_CHECKING:
+    ProtocolName = str
+else:
+    ProtocolName = Literal[tuple(PROTOCOLS)]
+
+
+class ViewConfig(Config):
+    """Which rows train, select and test a model; see this module for the protocols.
+
+    `test` and `val` are shares of all turns of the label set. `val_from_train` takes the
+    validation part as a share of what is not test instead. `fold` names what is left out.
+    """
+
+    protocol: ProtocolName = "random"
+    labels: LabelSpec = "five"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    fold: str | None = None
+    test: Share = 0.1
+    val: Share = 0.2
+    val_from_train: Share | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> ViewConfig:
+        if self.val_from_train is None and self.test + self.val >= 1:
+            raise ValueError("test and val together must stay below 1")
+        if self.fold is not None and PROTOCOLS[self.protocol].fold is None:
+            raise ValueError(f"protocol {self.protocol} has no folds; leave fold out")
+        if self.val_from_train is not None and self.protocol == "leave_one_speaker_out":
+            raise ValueError("leave_one_speaker_out validates on a speaker, not on val_from_train")
+        return self
+
+
+def folds_of(turns: Turns, protocol: str) -> list[str]:
+    """The folds of a protocol, sorted; none for one that is drawn by seed."""
+    fact = PROTOCOLS[protocol].fold
+    return [] if fact is None else sorted(set(getattr(turns, fact)))

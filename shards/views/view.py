@@ -17,7 +17,7 @@ import numpy as np
 from shards.corpora.labels import LabelSet, label_set
 from shards.corpora.utterance import Utterance
 from shards.views.leakage import Overlap, check_rows, overlap_of
-from shards.views.protocols import PARTS, VAL, ViewConfig, assign, folds_of
+from shards.views.protocols import PARTS, PROTOCOLS, VAL, ViewConfig, folds_of
 from shards.views.turns import COLUMNS, Turns, ViewError, turns_of
 
 __all__ = ["COLUMNS", "View", "ViewConfig", "ViewError", "folds", "make_view"]
@@ -94,6 +94,7 @@ def make_view(columns: Source, config: ViewConfig) -> View:
         raise ViewError(f"no turn has a label of the set {chosen.name!r}; check corpus and labels")
 
     parts = np.full(len(turns.ids), -1, np.int8)
+    assign = PROTOCOLS[config.protocol].assign
     parts[inside], notes = assign(_subset(turns, inside), by_turn[inside], chosen, config)
     _check_classes(parts, by_turn, chosen, config)
 
