@@ -106,9 +106,9 @@ def _merge(options: argparse.Namespace) -> int:
 
     config = load(ShardConfig, options.config, overrides)
     folder = config.output.folder
-    found = claim.load(folder)
-    claim.check_settings(folder, found, config)
-    print(describe_dataset(merge(folder, found, config.output.max_rejected, tasks)))
+    build_file = claim.load(folder)
+    claim.check_settings(folder, build_file, config)
+    print(describe_dataset(merge(folder, build_file, config.output.max_rejected, tasks)))
     print(f"published   {folder}")
     return 0
 

@@ -83,15 +83,15 @@ def claim(folder: Path, config: ShardConfig, utterances: Sequence[Utterance]) ->
     return ours
 
 
-def check_settings(folder: Path, found: BuildFile, config: ShardConfig) -> None:
-    """Raise `OtherBuild` unless `found`, of `folder`, was built with the settings of `config`.
+def check_settings(folder: Path, existing: BuildFile, config: ShardConfig) -> None:
+    """Raise `OtherBuild` unless `existing`, of `folder`, has the settings of `config`.
 
     The corpus is not looked at.
     """
     ours = json.loads(json.dumps(config.settings()))
-    theirs = {key: value for key, value in found.settings.items() if key in ours}
-    if theirs != ours or found.settings.keys() - ours.keys() != {"schema", "corpus"}:
-        theirs |= {k: v for k, v in found.settings.items() if k not in ("schema", "corpus")}
+    theirs = {key: value for key, value in existing.settings.items() if key in ours}
+    if theirs != ours or existing.settings.keys() - ours.keys() != {"schema", "corpus"}:
+        theirs |= {k: v for k, v in existing.settings.items() if k not in ("schema", "corpus")}
         raise OtherBuild(_differences(folder, theirs, ours))
 
 

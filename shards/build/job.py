@@ -79,17 +79,17 @@ def build(
     if not corpus.utterances:
         raise UserError(f"the corpus has no usable turns: check {config.corpus}")
     folder = config.output.folder
-    found = _prepare(config, corpus)
+    build_file = _prepare(config, corpus)
     if corpus.truth is not None:
         atomic.write(folder / TRUTH, corpus.truth.read_bytes())
-    mine = [number for number in range(found.shards) if task is None or number % tasks == task]
-    job = Job(config, folder, found.digest)
+    mine = [number for number in range(build_file.shards) if task is None or number % tasks == task]
+    job = Job(config, folder, build_file.digest)
     with _stopped_by_sigterm():
         _make_all(job, corpus, mine, workers or len(os.sched_getaffinity(0)), deep)
     atomic.remove_stale(folder)
     if task is not None:
         return None
-    return merge(folder, found, config.output.max_rejected)
+    return merge(folder, build_file, config.output.max_rejected)
 
 
 def _prepare(config: ShardConfig, corpus: Corpus) -> BuildFile:
@@ -102,14 +102,14 @@ def _prepare(config: ShardConfig, corpus: Corpus) -> BuildFile:
     try:
         atomic.remove_stale(folder)
         with draft_tokenizer(folder, config, corpus.utterances) as draft:
-            found = claim.claim(folder, config, corpus.utterances)
+            build_file = claim.claim(folder, config, corpus.utterances)
             if draft is not None:
                 commit_tokenizer(draft, folder)
     except BaseException:
         if not any(folder.iterdir()):
             folder.rmdir()
         raise
-    return found
+    return build_file
 
 
 def _make_all(job: Job, corpus: Corpus, mine: Sequence[int], workers: int, deep: bool) -> None:

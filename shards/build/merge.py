@@ -147,8 +147,8 @@ def _load_all(folder: Path, build: BuildFile, tasks: int | None) -> list[Sidecar
         if len(missing) > 20:
             shown.append(f"… and {len(missing) - 20} more")
         if tasks:
-            again = sorted({number % tasks for number, _ in missing})
-            how = f"run again of the {tasks} array tasks: task={','.join(map(str, again))}"
+            repeat = sorted({number % tasks for number, _ in missing})
+            how = f"run again of the {tasks} array tasks: task={','.join(map(str, repeat))}"
         else:
             how = "run `emo-shards build` again (or name tasks=N here to see which array tasks)"
         raise IncompleteDataset(

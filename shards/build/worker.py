@@ -52,7 +52,7 @@ def make_shard(job: Job, number: int, utterances: Sequence[Utterance]) -> Sideca
     done = committed(job, number)
     if done is not None:
         return done
-    maker = _maker(job)
+    maker = _sample_maker(job)
     items = (item for one in utterances for item in maker.items(one))
     return write_shard(job.folder, number, job.build, len(utterances), items)
 
@@ -76,7 +76,7 @@ def committed(job: Job, number: int, deep: bool = False) -> Sidecar | None:
     return described
 
 
-class _Maker:
+class _SampleMaker:
     """Makes the samples of a turn; holds what is costly to set up."""
 
     def __init__(self, job: Job) -> None:
@@ -156,14 +156,14 @@ class _Maker:
         return Sample(sample_key(one.id, variant), meta, arrays, rate)
 
 
-_ready: dict[tuple[str, Path], _Maker] = {}  # this process' maker, for the job at hand
+_ready: dict[tuple[str, Path], _SampleMaker] = {}  # this process' maker, for the job at hand
 
 
-def _maker(job: Job) -> _Maker:
+def _sample_maker(job: Job) -> _SampleMaker:
     key = (job.build, job.folder)
     if key not in _ready:
         _ready.clear()
-        _ready[key] = _Maker(job)
+        _ready[key] = _SampleMaker(job)
     return _ready[key]
 
 

@@ -185,7 +185,7 @@ def _load(source: str) -> Any:
     name = str(local) if local.is_dir() else source
     try:
         # Never `trust_remote_code`: a tokenizer is data, and must not run a stranger's program.
-        found = AutoTokenizer.from_pretrained(name, local_files_only=local.is_dir())
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local.is_dir())
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         if local.is_dir():
@@ -197,8 +197,8 @@ def _load(source: str) -> Any:
                 "text.tokenizer to it"
             )
         raise TokenizerError(f"cannot load the tokenizer {source!r} ({first}): {remedy}") from None
-    if not getattr(found, "is_fast", False):
+    if not getattr(tokenizer, "is_fast", False):
         raise TokenizerError(
             f"the tokenizer {source!r} has no fast form (tokenizer.json); take one that has"
         )
-    return found
+    return tokenizer

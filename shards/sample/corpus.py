@@ -5,8 +5,8 @@
     ROOT/Session{1..5}/dialog/transcriptions/<dialog>.txt     what is written
     ROOT/Session{1..5}/sentences/wav/<dialog>/<turn>.wav      what is heard, 16 kHz mono 16 bit
 
-`process` says how emotions, cues and votes are drawn, `lines` what is written, `speech` how it
-sounds, `truth` what can be known of it.
+`emotions` says how emotions, cues and votes are drawn, `sentences` what is written, `render` how it
+sounds, `ceilings` what can be known of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The process that the sample corpus is drawn from. Its tables are the ones that `truth` inverts.
+"""The process that the sample corpus is drawn from. `ceilings` inverts these very tables.
 
 A hidden emotion follows one Markov chain per speaker and dialogue. Given the emotion, three things
 are independent: the word cue (which kind of line is written), the prosody cue (how the turn is

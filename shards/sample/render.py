@@ -40,8 +40,8 @@ class Prosody:
     loudness: float
 
 
-# One for each emotion, in `process.EMOTIONS`' order: far enough apart to be told apart in any voice
-# and after any augmentation.
+# One for each emotion, in the order of `emotions.EMOTIONS`: far enough apart to be told apart in
+# any voice and after any augmentation.
 PROSODIES = (
     Prosody(rate=250, pitch=60, range=90, loudness=-24),
     Prosody(rate=135, pitch=35, range=70, loudness=-28),
