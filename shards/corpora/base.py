@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,6 +17,7 @@ from shards.corpora.utterance import CODES, NO_MAJORITY, Utterance
 from shards.errors import UserError
 
 Modality = Literal["audio", "text"]
+PROBE = 4096  # bytes
 LISTED = 20  # an error message lists this many places, and counts the rest
 MISSING_AUDIO = "missing audio"
 MISSING_TRANSCRIPT = "missing transcript"
@@ -148,6 +152,53 @@ def check_problems(problems: Sequence[Problem], limit: int, root: Path) -> list[
             f"mend the corpus, or set corpus.max_problems={len(problems)} to leave them out"
         )
     return [f"WARNING: {_turns(len(problems))} left out ({counts}):\n{listing(lines)}"]
+
+
+def same_recordings(utterances: Iterable[Utterance]) -> list[str]:
+    """A warning of recordings that are the same, byte for byte, under several names.
+
+    Whole files only. Most are told apart by their size, most others by a few of their bytes.
+    """
+    files = {one.audio for one in utterances if one.audio is not None and one.embedded is None}
+    alike = [[*files]]
+    for key in (_size, _ends, _content):
+        alike = [group for one in alike for group in _alike(one, key)]
+    if not alike:
+        return []
+    lines = [", ".join(printable(path) for path in sorted(group)) for group in alike]
+    count = sum(map(len, alike)) - len(alike)
+    return [
+        f"WARNING: {count} recordings are byte for byte the same as another; views know nothing of "
+        f"it, so they may stand on both sides of a split:\n{listing(sorted(lines))}"
+    ]
+
+
+def _alike(files: Iterable[Path], key: Callable[[Path], object]) -> list[list[Path]]:
+    """The groups of more than one of `files` whose `key` is equal; unreadable files have none."""
+    groups: dict[object, list[Path]] = defaultdict(list)
+    for path in files:
+        with suppress(OSError):
+            groups[key(path)].append(path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _size(path: Path) -> int:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("not a file")
+    return status.st_size
+
+
+def _ends(path: Path) -> bytes:
+    with path.open("rb") as file:
+        head = file.read(PROBE)
+        file.seek(max(0, path.stat().st_size - PROBE))
+        return head + file.read()
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def count_table(pairs: Iterable[tuple[str, str]], title: str) -> str:

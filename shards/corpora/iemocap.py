@@ -33,6 +33,7 @@ from shards.corpora.base import (
     Problem,
     check_problems,
     count_table,
+    same_recordings,
 )
 from shards.corpora.iemocap_files import LabelledTurn, Transcript, parse_labels
 from shards.corpora.utterance import Utterance
@@ -87,7 +88,7 @@ def read(config: IemocapConfig) -> Corpus:
 
     truth = root / TRUTH
     codes = [(session, turn.code) for session, turn in progress.turns]
-    notes = _describe(root, progress)
+    notes = [*_describe(root, progress), *same_recordings(progress.utterances)]
     if truth.is_file():
         notes.append(f"a made corpus with known answers ({TRUTH}): not compared with the release")
     else:

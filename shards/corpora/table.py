@@ -57,6 +57,7 @@ from shards.corpora.base import (
     Modality,
     check_problems,
     count_table,
+    same_recordings,
 )
 from shards.corpora.table_rows import read_rows
 from shards.corpora.table_spec import SpecLoader, TableSpec
@@ -116,7 +117,12 @@ def read(config: TableConfig) -> Corpus:
     problems = [*reversed(first.values())]
     left_out = {problem.where for problem in problems}
     utterances = [item for item in utterances if item.id not in left_out]
-    notes = [*_describe(spec, root, utterances), *files, *time_notes(utterances)]
+    notes = [
+        *_describe(spec, root, utterances),
+        *files,
+        *time_notes(utterances),
+        *same_recordings(utterances),
+    ]
     notes += check_problems(problems, config.max_problems, root)
     return Corpus(sorted(utterances, key=lambda item: item.id), notes, problems)
 

@@ -262,6 +262,21 @@ def test_a_root_that_is_a_link(tmp_path):
     assert one.audio == tmp_path / "root/a.wav"
 
 
+def test_recordings_that_are_the_same_under_other_names(tmp_path):
+    noise = np.random.default_rng(0).bytes(20_000)
+    other = noise[:9000] + b"x" + noise[9001:]
+    contents = {"1_joy": noise, "2_rage": noise, "3_joy": noise[::-1], "4_joy": other}
+    for name, data in contents.items():
+        touch(tmp_path, f"wav/{name}.wav")
+        (tmp_path / f"wav/{name}.wav").write_bytes(data)
+    [note] = [n for n in read(tmp_path, file_spec("wav/*.wav")).notes if "byte for byte" in n]
+    assert "1 recordings are" in note
+    assert f"{tmp_path}/wav/1_joy.wav, {tmp_path}/wav/2_rage.wav" in note
+    (tmp_path / "wav/2_rage.wav").write_bytes(noise[1:])
+    notes = read(tmp_path, file_spec("wav/*.wav")).notes
+    assert not any("byte for byte" in note for note in notes)
+
+
 # --- times and segments ---
 
 
