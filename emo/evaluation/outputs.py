@@ -84,7 +84,7 @@ def outputs_of(
     """The model's `output` in evaluation mode for `rows`: a collective, the same on every rank.
 
     Every rank does the same number of steps, filled up with invalid rows: under ZeRO-3 and FSDP a
-    forward pass is a collective. That no row is lost or doubled is asserted.
+    forward pass is a collective. It is asserted that each row is seen once.
 
     Raises:
         StopRequested: a rank was asked to stop.
@@ -133,7 +133,7 @@ def outputs_of(
             f"evaluation saw {len(seen)} rows ({len(np.unique(seen))} distinct, {damaged} skipped) "
             f"of {len(rows)}"
         )
-    order = np.argsort(seen)
+    order = np.argsort(seen)  # the same for every number of ranks, and so every sum over rows
     return Outputs(seen[order], values[order], damaged)
 
 

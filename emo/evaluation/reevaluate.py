@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from emo.distributed.config import RuntimeConfig
 from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
@@ -20,8 +22,6 @@ def evaluate_again(run: Path) -> None:
         UserError: no run, no finished epoch, shards that are gone or have changed.
     """
     config = load_config(run)
-    import torch
-
     strategy = "gpu" if torch.cuda.is_available() else "cpu"
     here = RuntimeConfig(strategy=strategy)
     config = config.model_copy(update={"runtime": here, "resume": "auto", "run": run})
@@ -31,6 +31,7 @@ def evaluate_again(run: Path) -> None:
     with open_run(runtime, config):
         experiment = Experiment.build(runtime, config)
         model = experiment.model.to(runtime.device)
+        # Beyond every step: opening the logs must cut off nothing that training wrote.
         tracker = Tracker(run, main=True, step=2**31)
         try:
             finish(Run(runtime, experiment, model, tracker))
