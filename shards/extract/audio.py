@@ -85,13 +85,11 @@ class Recording:
     """A usable recording: `wave` float32 [samples] mono at the configured rate, nominally in ±1.
 
     `clipped` tells that the file's loudest parts are cut flat: a fact to report, not an error.
-    `source_rate` is the file's own sampling rate (Hz). `remarks` are other facts to report, as
-    (kind, reason).
+    `remarks` are other facts to report, as (kind, reason).
     """
 
     wave: np.ndarray
     clipped: bool
-    source_rate: int
     remarks: tuple[tuple[str, str], ...] = ()
 
 
@@ -140,7 +138,7 @@ def load(
     if rate != config.sample_rate:
         mono = soxr.resample(mono, rate, config.sample_rate)
     clipped = _is_clipped(samples)
-    return Recording(np.ascontiguousarray(mono), clipped, rate, (*remarks, *more))
+    return Recording(np.ascontiguousarray(mono), clipped, (*remarks, *more))
 
 
 def _checked(samples: np.ndarray, rate: int, config: AudioConfig) -> tuple[np.ndarray, Remarks]:
