@@ -165,12 +165,16 @@ def same_recordings(utterances: Iterable[Utterance]) -> list[str]:
         alike = [group for one in alike for group in _alike(one, key)]
     if not alike:
         return []
-    lines = [", ".join(printable(path) for path in sorted(group)) for group in alike]
+    lines = [f"{len(group)}: {_first_names(sorted(group))}" for group in alike]
     count = sum(map(len, alike)) - len(alike)
     return [
         f"WARNING: {count} recordings are byte for byte the same as another; views know nothing of "
         f"it, so they may stand on both sides of a split:\n{listing(sorted(lines))}"
     ]
+
+
+def _first_names(paths: Sequence[Path]) -> str:
+    return ", ".join(map(printable, paths[:3])) + ", …" * (len(paths) > 3)
 
 
 def _alike(files: Iterable[Path], key: Callable[[Path], object]) -> list[list[Path]]:

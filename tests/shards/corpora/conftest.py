@@ -67,7 +67,7 @@ class Release:
         for turn in turns:
             lines += turn.block()
             if turn.audio:
-                (waves / f"{turn.name}.wav").write_bytes(self.wave)
+                (waves / f"{turn.name}.wav").write_bytes(self.wave + turn.name.encode())
         spoken = [turn.line() for turn in turns if turn.text is not None]
         self.write(labels, lines)
         self.write(transcript, spoken)
