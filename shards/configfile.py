@@ -11,7 +11,8 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -57,7 +58,7 @@ def load(
         raw = {}
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values, not {type(raw).__name__}")
-    return parse(kind, apply_overrides(raw, overrides), str(path), overrides)
+    return parse(kind, apply_overrides(raw, overrides, kind), str(path), overrides)
 
 
 def parse(kind: type[C], raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -> C:
@@ -91,8 +92,14 @@ def parse(kind: type[C], raw: Mapping[str, Any], where: str, overrides: Sequence
     )
 
 
-def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return `raw` with every `a.b.c=value` of `overrides` set; values are parsed as YAML."""
+def apply_overrides(
+    raw: Mapping[str, Any], overrides: Sequence[str], kind: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """Return `raw` with every `a.b.c=value` of `overrides` set; values are parsed as YAML.
+
+    Where `kind` has a text or a path at the key, what YAML takes for a number, a date or a truth
+    value stays as it was written: speaker 03 is not speaker 3.
+    """
     result = json.loads(json.dumps(raw))
     problems = []
     for override in overrides:
@@ -106,9 +113,14 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
                 node[name] = {}
             node = node[name]
         try:
-            node[rest[-1]] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError:
             problems.append(f"{override!r}: {text!r} is not a YAML value")
+            continue
+        is_plain = not isinstance(value, str | list | dict | None)
+        if is_plain and kind is not None and _wants_text(kind, key.split(".")):
+            value = text.strip()
+        node[rest[-1]] = value
     if problems:
         raise ConfigError("bad overrides:\n  " + "\n  ".join(problems))
     return result
@@ -125,6 +137,27 @@ def digest(value: Any) -> str:
         value = value.model_dump(mode="json")
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _wants_text(kind: type[BaseModel], path: Sequence[str]) -> bool:
+    """Whether the value at `path` of a `kind` is a text or a path and can be no number."""
+    leaves = set(_types_at(kind, path))
+    return bool(leaves & {str, Path}) and not leaves & {int, float, bool}
+
+
+def _types_at(annotation: Any, path: Sequence[str]) -> Iterator[Any]:
+    """The types, unions taken apart, that may stand at `path` below `annotation`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if path and path[0] in annotation.model_fields:
+            yield from _types_at(annotation.model_fields[path[0]].annotation, path[1:])
+    elif get_origin(annotation) is dict:
+        if path:
+            yield from _types_at(get_args(annotation)[1], path[1:])
+    elif get_origin(annotation) in (Annotated, Union, UnionType):
+        for inner in get_args(annotation):
+            yield from _types_at(inner, path)
+    elif not path and isinstance(annotation, type):
+        yield annotation
 
 
 _NOT_SET = "not set"
@@ -220,6 +253,8 @@ def _describe(kind: type[BaseModel], problem: Any, path: tuple[str, ...]) -> str
             return f"{shown}: must be {wanted}, not {tag!r}{suggestion(tag, known)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{shown}: must hold a mapping of keys to values (got {given})"
+        case "string_type" | "path_type" if isinstance(problem["input"], int | float):
+            return f"{shown}: must be text, and YAML takes {given} for a number: put it in quotes"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{shown}: {message} (got {given})"
 

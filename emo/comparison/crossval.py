@@ -18,11 +18,13 @@ from rich.table import Table
 
 from emo import metrics
 from emo.config import ExperimentConfig
+from emo.data.dialogues import source_hash, vector_facts
 from emo.distributed.launch_files import run_training
 from emo.evaluation.predictions import read_predictions
 from emo.evaluation.uncertainty import bootstrap
 from emo.runs import files
-from emo.runs.finished import is_finished, read_results
+from emo.runs.finished import is_finished, read_record, read_results
+from emo.runs.folder import check_unchanged, load_config
 from shards import atomic, configfile
 from shards.errors import UserError
 from shards.store.index import open_dataset
@@ -45,26 +47,34 @@ def crossval(
     Returns the exit code of the first fold that did not finish (75: saved, run again), else 0.
 
     Raises:
-        CrossvalError: the protocol has no folds and `seeds` is not given, or there is no `only`.
+        CrossvalError: the protocol has no folds and `seeds` is not given, there is no `only`, or
+            the folder holds folds of other settings or data.
     """
-    config = configfile.load(ExperimentConfig, path, [o.format(fold="x") for o in overrides])
+    config = configfile.load(ExperimentConfig, path, _of_fold(overrides, "x"))
     named = fold_settings(config, seeds)
     if only is not None and not 0 <= only < len(named):
         raise CrossvalError(f"fold={only}: the protocol has folds 0 to {len(named) - 1}")
     chosen = list(named) if only is None else [list(named)[only]]
+    settings = {}
+    for name, more in named.items():
+        own = [o for o in _of_fold(overrides, name) if not o.startswith(("run=", "resume="))]
+        run = json.dumps(str(config.run / f"fold-{name}"))
+        settings[name] = [*own, *more, f"run={run}", "resume=auto"]
+    folds = {
+        name: configfile.load(ExperimentConfig, path, its_own) for name, its_own in settings.items()
+    }
+    for fold in folds.values():  # all of them first: the table must be of one configuration
+        check_same_experiment(fold)
     for name in chosen:
-        run = config.run / f"fold-{name}"
-        if is_finished(run):
+        if is_finished(folds[name].run):
             print(f"fold {name}: trained already", flush=True)
             continue
         print(f"fold {name} of {len(named)}", flush=True)
-        own = [o.format(fold=name) for o in overrides if not o.startswith(("run=", "resume="))]
-        settings = [*own, *named[name], f"run={run}", "resume=auto"]
-        code = run_training(strategy, path, settings)
+        code = run_training(strategy, path, settings[name])
         if code:
             return code
     runs = [config.run / f"fold-{name}" for name in named]
-    missing = [run.name for run in runs if not is_finished(run)]
+    missing = [fold.run.name for fold in folds.values() if not is_finished(fold.run)]
     if missing:
         print(f"still to do: {', '.join(missing)}")
         return 0
@@ -72,6 +82,49 @@ def crossval(
     atomic.write(config.run / files.CROSSVAL, (json.dumps(result, indent=1) + "\n").encode())
     show(result, config.name)
     return 0
+
+
+def check_same_experiment(fold: ExperimentConfig) -> None:
+    """Raise where the run that `fold.run` holds, finished or not, is not what `fold` asks for.
+
+    A resumed training may have another batch and more epochs. A finished fold is not trained again,
+    so its scores would be those of the old settings without a word.
+
+    Raises:
+        ConfigError: it was trained with other settings; lists them.
+        CrossvalError: it is finished, and had another batch, other epochs or other data.
+    """
+    if not files.config(fold.run).is_file():
+        return
+    check_unchanged(fold)
+    if not is_finished(fold.run):
+        return
+    before, now = load_config(fold.run), fold
+    changed = [
+        f"{name}: was {old}, now {new}"
+        for name, old, new in (
+            ("train.epochs", before.train.epochs, now.train.epochs),
+            ("train.global_batch", before.train.global_batch, now.train.global_batch),
+        )
+        if old != new
+    ]
+    record, dataset = read_record(fold.run), open_dataset(fold.data.shards)
+    trained_on, here = record["dataset"]["hash"], source_hash(dataset)
+    vectors = (record.get("context") or {}).get("vectors", {})
+    if here != trained_on:
+        changed.append(f"data.shards: was dataset {trained_on[:12]}, now {here[:12]}")
+    elif vectors != vector_facts(dataset):
+        changed.append(f"data.shards: the vectors in {fold.data.shards} are of other branches")
+    if changed:
+        raise CrossvalError(
+            f"{fold.run} was trained with other settings; run=FOLDER starts another "
+            "cross-validation:\n  " + "\n  ".join(changed)
+        )
+
+
+def _of_fold(overrides: list[str], name: str) -> list[str]:
+    """`overrides` of the fold `name`. Not `str.format`: a YAML mapping has braces as well."""
+    return [override.replace("{fold}", name) for override in overrides]
 
 
 def fold_settings(config: ExperimentConfig, seeds: int | None) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -53,6 +53,12 @@ class OptimConfig(Config):
     warmup_fraction: float = Field(0.0, ge=0, lt=1)
     final: float = Field(0.0, ge=0, le=1)
     groups: dict[str, GroupConfig] = Field(default_factory=dict)
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _as_in_torch(cls, name: Any) -> Any:
+        """torch writes Adam and AdamW."""
+        return name.lower() if isinstance(name, str) else name
 
     @field_validator("betas")
     @classmethod

@@ -1,5 +1,6 @@
 """Strict configurations: every problem at once, with its path and a suggestion."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -61,6 +62,39 @@ def test_reads_yaml_with_overrides(tmp_path):
     assert config == Outer(
         title="a", inner=Inner(rate=0.5, names=("x", "y")), parts={"p": Inner(rate=3)}
     )
+
+
+class Named(Config):
+    fold: str | None = None
+    folder: Path = Path("out")
+    runs: dict[str, Path] = Field(default_factory=dict)
+    size: int | str = 1
+    inner: Inner = Inner()
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("fold=03", "03"),
+        ("fold=1", "1"),
+        ("fold=on", "on"),
+        ("fold=2024-01-02", "2024-01-02"),
+        ("fold=1e3", "1e3"),
+        ("fold='03'", "03"),
+        ("fold=null", None),
+        ("folder=007", Path("007")),
+        ("runs.text=2024", {"text": Path("2024")}),
+        ("size=03", 3),
+    ],
+)
+def test_a_text_in_an_override_stays_as_it_was_written(tmp_path, override, value):
+    config = load(Named, write(tmp_path, ""), [override])
+    assert getattr(config, override.split("=")[0].split(".")[0]) == value
+
+
+def test_a_number_where_a_file_should_have_text_is_to_be_quoted(tmp_path):
+    with pytest.raises(ConfigError, match=r"fold: must be text, .* 3 for a number: put it in quot"):
+        load(Named, write(tmp_path, "fold: 03\n"))
 
 
 def test_every_problem_is_reported_at_once_with_a_suggestion(tmp_path):

@@ -18,6 +18,7 @@ from emo.metrics import METRICS
 from emo.runs import files
 from emo.runs.folder import load_config
 from shards.configfile import dump, parse
+from shards.errors import UserError
 
 
 def config_of(run, **view) -> ExperimentConfig:
@@ -58,18 +59,68 @@ def test_aggregate_is_mean_deviation_and_pool(trained_runs):
     )
 
 
-def test_finished_folds_are_not_trained_again(trained_runs, tmp_path, capsys):
-    """With every fold there, nothing is launched; the result appears."""
-    config = config_of(trained_runs["text"], protocol="leave_one_session_out")
-    path = tmp_path / "experiment.yaml"
-    path.write_text(dump(config))
+def finished(run, folder, config):
+    """A copy of `run` as the fold that `config` asks for."""
+    shutil.copytree(run, folder)
+    (folder / files.CONFIG).write_text(dump(config))
+
+
+@pytest.fixture
+def both_folds(trained_runs, tmp_path):
+    """The configuration of a cross-validation whose two folds are there, in `tmp_path / "all"`."""
     for fold in ("0", "1"):
-        shutil.copytree(trained_runs["text"], tmp_path / "all" / f"fold-{fold}")
-    assert crossval(path, [f"run={tmp_path / 'all'}"], strategy="cpu", seeds=None, only=None) == 0
+        config = config_of(trained_runs["text"], protocol="leave_one_session_out", fold=fold)
+        finished(trained_runs["text"], tmp_path / "all" / f"fold-{fold}", config)
+    path = tmp_path / "experiment.yaml"
+    path.write_text(dump(config_of(trained_runs["text"], protocol="leave_one_session_out")))
+    return path
+
+
+def of_all(path, *overrides, only=None, seeds=None):
+    settings = [f"run={path.parent / 'all'}", *overrides]
+    return crossval(path, settings, strategy="cpu", seeds=seeds, only=only)
+
+
+def test_finished_folds_are_not_trained_again(both_folds, tmp_path, capsys):
+    """With every fold there, nothing is launched; the result appears."""
+    assert of_all(both_folds) == 0
     assert capsys.readouterr().out.count("trained already") == 2
     assert json.loads((tmp_path / "all" / files.CROSSVAL).read_text())["sd"]["wa"] == 0
     with pytest.raises(CrossvalError, match="folds 0 to 1"):
-        crossval(path, [f"run={tmp_path / 'all'}"], strategy="cpu", seeds=None, only=7)
+        of_all(both_folds, only=7)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("optim.lr=0.5", r"optim\.lr: was .*, now 0\.5"),
+        ("model.text.build.hidden=64", r"model\.text\.build\.hidden: was \d+, now 64"),
+        ("train.epochs=77", r"train\.epochs: was \d+, now 77"),
+        ("train.global_batch=6", r"train\.global_batch: was \d+, now 6"),
+    ],
+)
+def test_finished_folds_of_other_settings_are_refused_by_key(both_folds, tmp_path, override, line):
+    with pytest.raises(UserError, match=line):
+        of_all(both_folds, override)
+    assert not (tmp_path / "all" / files.CROSSVAL).exists()
+
+
+def test_finished_folds_of_other_data_are_refused(both_folds, tmp_path):
+    """The same data may have moved."""
+    record = tmp_path / "all" / "fold-1" / files.RECORD
+    shards = load_config(record.parent).data.shards
+    (tmp_path / "moved").symlink_to(shards.absolute())
+    assert of_all(both_folds, f"data.shards={tmp_path / 'moved'}") == 0
+    facts = json.loads(record.read_text())
+    facts["dataset"]["hash"] = "0123456789abcdef"
+    record.write_text(json.dumps(facts))
+    with pytest.raises(CrossvalError, match=r"data\.shards: was dataset 0123456789ab, now"):
+        of_all(both_folds)
+
+
+def test_a_mapping_in_an_override_keeps_its_braces(both_folds):
+    view = load_config(both_folds.parent / "all" / "fold-0").data.view.model_dump(mode="json")
+    assert of_all(both_folds, f"data.view={json.dumps(view | {'fold': None})}") == 0
 
 
 def test_folds_cut_short_go_on_and_end_as_if_they_had_not_been(trained_runs, tmp_path, monkeypatch):

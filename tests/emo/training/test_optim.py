@@ -64,6 +64,10 @@ def test_adam_is_torchs_coupled_one():
     torch.testing.assert_close(model.text["head"].weight.double(), value, rtol=0, atol=1e-8)
 
 
+def test_an_optimizer_may_be_named_as_torch_names_it():
+    assert config(name="AdamW") == config(name="adamw")
+
+
 def test_adamw_by_name():
     optimizer = build_optimizer(Small(), config(name="adamw", betas=[0.8, 0.9], eps=1e-6))
     assert type(optimizer) is torch.optim.AdamW
