@@ -102,6 +102,9 @@ class Runtime(Collectives):
             # accelerate's wrapper looks for a package on the disk at each step. Only ZeRO and the
             # loss scale of fp16 need the wrapper.
             optimizer = optimizer.optimizer  # type: ignore[attr-defined]
+        if self.zero and self.config.precision == "fp16":
+            # DeepSpeed would raise an Exception without a remedy; training stops with one.
+            self.scaler(optimizer).raise_error_at_min_scale = False
         return model, optimizer
 
     def scaler(self, optimizer: torch.optim.Optimizer) -> Any:

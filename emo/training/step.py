@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from emo.data.source import Batch
 from emo.distributed.collectives import lost_ranks_named
 from emo.distributed.runtime import Runtime
+from emo.distributed.state import loss_scale
 from emo.models.losses import emotion_loss
 from emo.runs.run import Run
+from shards.errors import UserError
+
+
+OVERFLOWS = 20  # in a row: fp16's scale starts at 65,536 and would be far below 1
+
+
+class LossScaleLost(UserError):
+    """fp16 found no loss scale at which the gradients are finite."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one optimizer step did, the same on every rank; `applied` False: it was left out."""
+    """What one optimizer step did, the same on every rank.
+
+    Attributes:
+        loss: the mean over the global batch's valid rows.
+        norm: of the whole gradient, before it was clipped.
+        applied: whether the weights moved.
+        overflowed: they did not, because fp16's loss scale is too high still: a step of the search
+            for it, nothing bad.
+    """
 
     loss: float
     norm: float
     applied: bool
+    overflowed: bool = False
 
 
 @lost_ranks_named()
@@ -56,26 +77,48 @@ def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
     norm = gradient_norm(run)
     # `.item()` waits for the device, once a step: a step that must not happen is never taken.
     summed = runtime.total(total.item())
-    applied = math.isfinite(norm) or may_overflow(runtime, summed)
-    if applied:  # under ZeRO this does nothing: backward took the step, or left it out by itself
+    applied = math.isfinite(norm)
+    overflowed = not applied and math.isfinite(summed) and runtime.config.precision == "fp16"
+    scaler = runtime.accelerator.scaler
+    if applied or overflowed:
+        # After an overflow torch's scaler leaves the step out, and lowers its scale. Under ZeRO
+        # this does nothing: backward took the step, or left it out by itself.
         optimizer.step()
+    elif scaler is not None:
+        scaler.update()  # it refuses to unscale the next gradients before it was told of these
     optimizer.zero_grad()
-    return StepReport(loss=summed / max(1, valid), norm=norm, applied=applied)
+    return StepReport(
+        loss=summed / max(1, valid), norm=norm, applied=applied, overflowed=overflowed
+    )
 
 
 def gradient_norm(run: Run) -> float:
     """The norm of the whole gradient, before it is clipped to `optim.clip`."""
     if run.runtime.zero:
-        # Of the step that backward has just taken; clipping was part of it.
+        # Of the step that backward has just taken, clipping included, or left out: then it is inf.
         norm = run.model.get_global_grad_norm()  # type: ignore[operator]
         return float(norm) if norm is not None else math.nan
-    clip = math.inf if run.config.optim.clip is None else run.config.optim.clip
-    norm = run.runtime.accelerator.clip_grad_norm_(run.trained, clip)
-    if hasattr(norm, "full_tensor"):
-        norm = norm.full_tensor()
-    return float(norm)
+    # accelerate's own clipping unscales twice where a part of the model is frozen under FSDP, which
+    # torch's scaler refuses.
+    run.runtime.accelerator.unscale_gradients()
+    norm = get_total_norm([p.grad for p in run.trained if p.grad is not None])
+    if run.config.optim.clip is not None:
+        clip_grads_with_norm_(run.trained, run.config.optim.clip, norm)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
-def may_overflow(runtime: Runtime, loss: float) -> bool:
-    """Whether infinite gradients are part of fp16's search for its loss scale."""
-    return runtime.config.precision == "fp16" and math.isfinite(loss)
+def check_loss_scale(runtime: Runtime, optimizer: Any, overflows: int) -> None:
+    """Raise LossScaleLost after `OVERFLOWS` steps in a row that overflowed, or a scale below 1.
+
+    Without this a model whose gradients are infinite at any scale would train to its end, and never
+    move.
+    """
+    if overflows == 0:
+        return  # the scale is on the device: reading it would wait there at every step
+    scale = (loss_scale(runtime.scaler(optimizer)) or {})["scale"]
+    if overflows >= OVERFLOWS or scale < 1:
+        raise LossScaleLost(
+            f"precision fp16: the gradients overflowed in {overflows} steps in a row, in which no "
+            f"weight moved, and the loss scale has fallen to {scale:g}. Use runtime.precision=bf16,"
+            " a lower optim.lr, or optim.clip"
+        )

@@ -33,7 +33,7 @@ from emo.runs.run import Run
 from emo.runs.tracker import Tracker
 from emo.training import optim
 from emo.training.closed_form import fit_head
-from emo.training.step import train_step
+from emo.training.step import check_loss_scale, train_step
 from shards import atomic
 from shards.errors import UserError
 
@@ -118,7 +118,7 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         return outcome
 
     model.train()
-    clock, loss = Clock(), math.nan
+    clock, loss, overflows = Clock(), math.nan, 0
     norms: deque[float] = deque(maxlen=6)
     for number in range(len(steps) + 1):
         # An epoch has just ended, or the checkpoint was saved between its end and its validation.
@@ -153,7 +153,9 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         done = train_step(run, micro, votes.valid)
         loss = done.loss
         norms.append(done.norm)
-        if not done.applied:
+        overflows = overflows + 1 if done.overflowed else 0
+        check_loss_scale(runtime, optimizer, overflows)
+        if not done.applied and not done.overflowed:
             progress = replace(progress, bad_steps=progress.bad_steps + 1)
             rows = experiment.samples.rows_of(steps.global_units(number))
             facts = (progress, loss, list(norms), rows, experiment)
