@@ -119,6 +119,16 @@ class Runtime(Collectives):
         """Around each micro-batch: gradients are exchanged at the window's last one only."""
         return self.accelerator.accumulate(model)
 
+    def backward_without_step(self, model: torch.nn.Module, loss: torch.Tensor) -> None:
+        """Add the gradients of `loss` to those that are there; under ZeRO nothing is stepped."""
+        if self.zero:
+            # accelerate would let DeepSpeed take the step. Short of a window's end it only adds the
+            # gradients up, and zeros change none of those that follow.
+            model.set_gradient_accumulation_boundary(False)  # type: ignore[operator]
+            model.backward(loss)  # type: ignore[operator]
+        else:
+            self.accelerator.backward(loss)
+
     @property
     def stop_requested(self) -> bool:
         """Whether this rank was asked to save and end."""

@@ -18,7 +18,6 @@ from emo.models.losses import emotion_loss
 from emo.runs.run import Run
 from shards.errors import UserError
 
-
 OVERFLOWS = 20  # in a row: fp16's scale starts at 65,536 and would be far below 1
 
 

@@ -34,6 +34,7 @@ from emo.runs.tracker import Tracker
 from emo.training import optim
 from emo.training.closed_form import fit_head
 from emo.training.step import check_loss_scale, train_step
+from emo.training.warm_up import warm_up
 from shards import atomic
 from shards.errors import UserError
 
@@ -64,6 +65,7 @@ def train(config: ExperimentConfig) -> Outcome:
         experiment = Experiment.build(runtime, config)
         optimizer = optim.build_optimizer(experiment.model, config.optim, config.runtime.offload)
         model, optimizer = runtime.prepare(experiment.model, optimizer)
+        warm_up(runtime, experiment, model, optimizer)  # before random states: it draws from them
         progress = Progress(step=0, data=experiment.plan.start())
         # The order matters. The first weights were drawn above, from one seed on all ranks; from
         # here on each rank draws its own dropout. A checkpoint's random state replaces this one,
