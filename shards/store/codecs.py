@@ -15,10 +15,11 @@ from shards.extract.features import waveform
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """`encode`: (array, sampling rate in Hz or None) -> bytes.
+    """One format of a member.
 
-    `decode`: bytes -> (read-only array, the sampling rate where the bytes tell it). It raises
-    ValueError for bytes that are no such member.
+    `encode` maps (array, sampling rate in Hz or None) to bytes. `decode` maps bytes to (read-only
+    array, sampling rate in Hz, or None where the format stores none), and raises ValueError for
+    bytes that are not in its format.
     """
 
     encode: Callable[[np.ndarray, int | None], bytes]
@@ -27,6 +28,7 @@ class Codec:
 
 def _encode_npy(array: np.ndarray, rate: int | None) -> bytes:
     buffer = io.BytesIO()
+    # The version is fixed, because `decode_npy` reads 1.0 only; numpy would choose one by itself.
     np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
 
@@ -63,14 +65,16 @@ def decode_npy(data: memoryview) -> np.ndarray:
     """
     if len(data) < 10:
         raise ValueError("not a .npy member of format 1.0")
+    # 6 bytes of magic, 2 of version, then the header's length as a little-endian uint16.
     start = 10 + data[8] + 256 * data[9]
     dtype, shape, size = _parse_header(bytes(data[:start]))
+    # np.ndarray notices missing bytes, but would ignore bytes to spare.
     if len(data) != start + size:
         raise ValueError(f"{len(data)} bytes do not hold {shape} of {dtype}")
-    return np.ndarray(shape, dtype, data, start)
+    return np.ndarray(shape, dtype, data, start)  # a view of `data`, read-only as `data` is
 
 
-@lru_cache(maxsize=8192)  # distinct shapes of speech number some thousands
+@lru_cache(maxsize=8192)  # one entry a shape; the turns of a corpus have some thousands of lengths
 def _parse_header(header: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
     """Dtype, shape and number of bytes of the array that a `.npy` header describes."""
     if header[:8] != b"\x93NUMPY\x01\x00":

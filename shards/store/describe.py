@@ -45,10 +45,10 @@ def describe_sample(dataset: Dataset, key: str) -> str:
         DamagedSample: it cannot be read as it was written.
     """
     table = dataset.table
-    wanted = pc.equal(table["key"], key)
-    if not pc.any(wanted).as_py():
-        wanted = pc.and_(pc.equal(table["utterance"], key), pc.equal(table["variant"], CLEAN))
-    rows = np.flatnonzero(wanted.to_numpy())
+    matches = pc.equal(table["key"], key)
+    if not pc.any(matches).as_py():
+        matches = pc.and_(pc.equal(table["utterance"], key), pc.equal(table["variant"], CLEAN))
+    rows = np.flatnonzero(matches.to_numpy())
     if not len(rows):
         turn = key.split("__")[0]
         near = [name for name in table["key"].to_pylist() if turn in name][:3]
@@ -64,6 +64,7 @@ def describe_sample(dataset: Dataset, key: str) -> str:
             meta = json.loads(array.tobytes())
             lines.append(f"  {member:11} {len(meta)} fields, {place}")
             continue
+        # In float64: numpy would add up float16 and float32 numbers in float32.
         stats = f"{array.min():g} to {array.max():g}, mean {array.mean(dtype=np.float64):.4g}"
         lines.append(f"  {member:11} {array.dtype} {list(array.shape)}, {stats}, {place}")
         if member == "tokens":

@@ -1,7 +1,7 @@
-"""The dataset as its readers see it: one manifest, one index with a row a sample.
+"""The dataset as its readers see it: one manifest, and an index with one row a sample.
 
-`open_dataset` is the only way in. It checks that manifest and index are whole and belong together;
-whether the shards still are what the index describes is checked at each read (`shards.store.read`).
+Every reader goes through `open_dataset`, which checks that manifest and index are intact and belong
+together. The shards are checked later, at each read (`shards.store.read`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ MANIFEST, INDEX, BUILD = "manifest.json", "index.parquet", "build.json"
 REJECTED, FLAGGED = "rejected.jsonl", "flagged.jsonl"
 TOKENIZER, CONFIG = "tokenizer", "config.yaml"
 SNR_BIN = 5  # dB, of `Summary.snr`
-NPY_HEADER = 128  # bytes before the numbers in a .npy file of format 1.0 of a few dimensions
+# Bytes before the numbers in a .npy file of format 1.0. numpy pads the header to a multiple of 64;
+# with one or two dimensions that always comes to 128.
+NPY_HEADER = 128
 
 _TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
 # One column for each key of `schema.metadata`, then where the sample lies and how it was labelled.
+# This is also the column order of index.parquet. Readers select columns by name, so a new one does
+# no harm to old datasets; a rebuild gives another index, but the same shards and `dataset_hash`.
 COLUMNS: dict[str, pa.DataType] = {
     "utterance": _TEXT,
     "variant": _TEXT,
@@ -112,13 +116,13 @@ class Manifest(Config):
 
     @property
     def feature_config(self) -> FeatureConfig:
-        """The settings of the features; the defaults for a dataset without any."""
+        """The settings of the features; the defaults if the dataset has none."""
         chosen = {k: v for k, v in (self.features or {}).items() if k != "sample_rate"}
         return parse(FeatureConfig, chosen, "the manifest's features")
 
     @property
     def sample_rate(self) -> int:
-        """Sampling rate (Hz) of the waves that features were made of; 0 without any."""
+        """Sampling rate (Hz) of the waveforms that features were made of; 0 without features."""
         return int((self.features or {}).get("sample_rate", 0))
 
     def dump(self) -> bytes:
@@ -145,7 +149,7 @@ class Dataset:
     def frames(self, feature: str) -> np.ndarray:
         """Length of `feature`'s first axis in each row, int64 [rows]; 0 where there is none.
 
-        Frames, or for the waveform samples.
+        Counted in frames; for the waveform, in samples.
         """
         count = {
             "frames": lambda name: self.column("frames"),
@@ -155,7 +159,7 @@ class Dataset:
         return count(feature)
 
     def _own_frames(self, feature: str) -> np.ndarray:
-        """Frames by the member's size: the index keeps no number for them."""
+        """Frames computed from the member's size in bytes: the index has no column for them."""
         width = FEATURES[feature].width
         assert width is not None
         bins = width(self.manifest.feature_config.of(FEATURES[feature]))
@@ -163,11 +167,14 @@ class Dataset:
 
     def _samples(self, feature: str) -> np.ndarray:
         seconds = np.nan_to_num(self.column("seconds").astype(np.float64))
+        # `seconds` was stored as samples / rate, so rounding gives back the exact count.
         samples = np.rint(seconds * self.manifest.sample_rate)
         return np.where(self._sizes(feature) > 0, samples, 0).astype(np.int64)
 
     def _sizes(self, member: str) -> np.ndarray:
         """Bytes of `member` in each row, int64 [rows]; 0 where there is none."""
+        # Null (no such member) becomes NaN in numpy, and NaN becomes 0 here. Sizes below 2**53
+        # survive the way through float64.
         return np.nan_to_num(self.column(f"{member}.size").astype(np.float64)).astype(np.int64)
 
     def columns(self, *names: str) -> dict[str, np.ndarray]:
@@ -176,9 +183,9 @@ class Dataset:
 
 
 def open_dataset(folder: str | Path, columns: list[str] | None = None) -> Dataset:
-    """Open the finished dataset in `folder`; `columns` limits what is loaded of the index.
+    """Open the finished dataset in `folder`, with all columns of the index or only `columns`.
 
-    Members that were not yet known when the dataset was built are columns of nulls.
+    Columns of members that did not exist yet when the dataset was built are null.
 
     Raises:
         BadDataset: no finished dataset, another schema version, or a damaged manifest or index.
@@ -195,6 +202,8 @@ def open_dataset(folder: str | Path, columns: list[str] | None = None) -> Datase
             f"{path} is not the index that {MANIFEST} was published with (damaged, or of another "
             f"build); {remedy(folder)}"
         )
+    # From here on only `data` is read, the very bytes that were hashed: a build that publishes
+    # meanwhile cannot slip another file in between.
     wanted = list(COLUMNS) if columns is None else columns
     present = set(pq.read_schema(io.BytesIO(data)).names)
     table = pq.read_table(io.BytesIO(data), columns=[name for name in wanted if name in present])
@@ -202,7 +211,7 @@ def open_dataset(folder: str | Path, columns: list[str] | None = None) -> Datase
         if name not in present:
             nulls = pa.nulls(manifest.summary.samples, COLUMNS[name])
             table = table.append_column(SCHEMA.field(name), nulls)
-    return Dataset(folder, manifest, table.select(wanted))
+    return Dataset(folder, manifest, table.select(wanted))  # in order: nulls were appended last
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -224,6 +233,7 @@ def load_manifest(folder: Path) -> Manifest:
         raise BadDataset(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
         raise BadDataset(f"{path} is damaged: {error}; {remedy(folder)}") from None
+    # The left side is evaluated first: it takes the digest out, so the right side hashes the rest.
     if not isinstance(content, dict) or content.pop("digest", None) != digest(content):
         raise BadDataset(f"{path} is damaged: it does not fit its digest; {remedy(folder)}")
     version = content.get("schema_version")

@@ -1,8 +1,8 @@
 """Random access to samples by index row: one `pread`, a CRC32, and arrays without a copy.
 
-Tars are opened when first needed. `pread` has no shared file position, so a reader works in
-threads, after fork (descriptors are inherited), and after spawn or forkserver (a pickled reader
-opens its own).
+Tars are opened when first needed. `pread` takes its offset as an argument and moves no shared file
+position. So one reader may serve several threads; after a fork the children may go on with the
+inherited descriptors; and a reader that is pickled (spawn, forkserver) opens its own.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from shards.store.schema import MEMBERS
 from shards.store.sidecar import shard_name
 
 MAX_OPEN = 256  # tars open at once; the usual limit of a process is 1024 files
-# Members are fetched together when that reads at most this much in between: a second request costs
-# more than some kilobytes, on a cluster's filesystem far more.
+# Largest number of unneeded bytes that are read along so that one request fetches all members: a
+# second request costs more than reading some kilobytes, on a cluster's filesystem far more.
 MAX_GAP = 65536
 
 
 class DamagedSample(UserError):
-    """A sample cannot be had as it was written.
+    """A sample can no longer be read as it was written.
 
     Attributes: `shard` (file name), `key`, `member` ("logmel", ...), `offset` (bytes), `row`.
     """
@@ -67,8 +67,9 @@ class ShardReader:
             dataset = open_dataset(dataset, columns=["shard", *places])
         self.folder = dataset.folder.absolute()
         self._sizes = [shard.bytes for shard in dataset.manifest.shards]
-        # One row of plain integers a sample: shard, then offset, size, CRC32 of each member (size 0
-        # where the sample has none: no member is ever empty).
+        # Int64 [samples, 1 + 3 members]: the shard, then offset, size and CRC32 of each member. A
+        # size of 0 means that the sample has no such member: no member is ever empty. An array,
+        # because looking up a row in an Arrow table would take longer than reading the sample.
         columns = ["shard"]
         for name in self.members:
             columns += [f"{name}.offset", f"{name}.size", f"{name}.crc32"]
@@ -93,7 +94,7 @@ class ShardReader:
         Raises:
             DamagedSample: the shard or one of the members is not what was written.
         """
-        if row < 0:  # the plan's mark for padding: never the last sample by accident
+        if row < 0:  # -1 marks padding in a plan; numpy would quietly give the last sample for it
             raise IndexError(f"row {row}")
         shard, *numbers = self._rows[row].tolist()
         offsets, sizes, sums = numbers[::3], numbers[1::3], numbers[2::3]
@@ -103,6 +104,7 @@ class ShardReader:
         if not wanted:
             return {}
         tar = self._open.get(shard) or self._open_tar(shard, row, wanted[0])
+        # `wanted` is in the order of the tar, so its first and last member bound the range.
         first, last = wanted[0], wanted[-1]
         start, stop = first[1], last[1] + last[2]
         together = stop - start <= sum(sizes) + MAX_GAP
@@ -116,6 +118,7 @@ class ShardReader:
                     body = data[offset - start : offset - start + size]
                 else:
                     body = memoryview(os.pread(tar.handle, size, offset))
+                # Also catches a short read: `pread` at the end of a truncated file is no error.
                 if zlib.crc32(body) != crc32:
                     what = "checksum (CRC32) differs" if len(body) == size else "bytes are missing"
                     raise self._damaged(row, shard, member, what)
@@ -123,7 +126,7 @@ class ShardReader:
         except OSError as error:
             raise self._damaged(row, shard, first, f"cannot read: {error.strerror}") from None
         except ValueError as error:
-            if isinstance(error, DamagedSample):
+            if isinstance(error, DamagedSample):  # a UserError is a ValueError as well
                 raise
             raise self._damaged(row, shard, member, str(error)) from None
         return result
@@ -140,11 +143,14 @@ class ShardReader:
             tar = _Tar(path)
         except OSError as error:
             raise self._damaged(row, shard, member, f"cannot open: {error.strerror}") from None
+        # Of the open file, not of the path: a repair may rename a new file into place meanwhile.
         size = os.fstat(tar.handle).st_size
         if size != self._sizes[shard]:
             what = f"the file has {size} bytes, the index describes {self._sizes[shard]}"
             raise self._damaged(row, shard, member, what)
-        if len(self._open) >= self._max_open:  # the oldest goes; a thread still in it keeps it open
+        # Forget the tar that was opened first. A thread that still reads from it holds a reference,
+        # and the file is closed only when the last one is gone.
+        if len(self._open) >= self._max_open:
             self._open.pop(next(iter(self._open)), None)
         self._open[shard] = tar
         return tar
@@ -155,7 +161,7 @@ class ShardReader:
         name, offset, _, _ = member
         try:
             key = self.key(row)
-        except (OSError, ValueError):  # the index has gone as well: name the rest
+        except (OSError, ValueError):  # the index is gone too: give the row instead of the key
             key = f"row {row}"
         error = DamagedSample(
             f"{self.folder / shard_name(shard)}: sample {key}, member {name} at byte {offset}: "
@@ -167,11 +173,11 @@ class ShardReader:
 
 
 class _Tar:
-    """An open file, closed when nobody refers to it any more."""
+    """An open file, closed with the last reference to it."""
 
     def __init__(self, path: Path) -> None:
         self.handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
-        if hasattr(self, "handle"):
+        if hasattr(self, "handle"):  # false where `os.open` has failed
             os.close(self.handle)

@@ -73,10 +73,11 @@ def _members() -> list[Member]:
 
 
 # By name, in the order in which they lie in a tar: WebDataset's writer sorts by the ending.
+# `ShardReader` relies on this order when it fetches neighbouring members with one read.
 MEMBERS: dict[str, Member] = {
     one.name: one for one in sorted(_members(), key=lambda member: member.ending)
 }
-# Of the arrays as they are stored; computing is done in float32.
+# Dtypes of the stored arrays; models compute in float32.
 DTYPES: dict[str, np.dtype] = {
     one.name: one.dtype for one in MEMBERS.values() if one.dtype is not None
 }
@@ -97,7 +98,9 @@ class Sample:
 
 
 def sample_key(utterance: str, variant: str) -> str:
-    """The sample's key. Dots and slashes are percent-encoded: WebDataset splits names at dots."""
+    """The sample's key: `<utterance id, percent-encoded>__<variant>`."""
+    # A key must hold no dot, at which WebDataset splits a member's name, and no slash, which would
+    # make folders in the tar. `quote` never encodes dots, hence the replacement.
     return quote(utterance, safe="-_").replace(".", "%2E") + "__" + variant
 
 

@@ -1,7 +1,7 @@
 """The sidecar of a shard: what lies where in the tar, and the mark that the tar is committed.
 
 `shard-00007.tar` is described by `shard-00007.json`. A tar without a sidecar is unfinished work. A
-sidecar carries the digest of its own content, so that damage to it is seen like damage to a tar.
+sidecar holds the digest of its own content, so that damage to it is noticed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something to be told about a turn.
+    """A note on one turn of the corpus, for `rejected.jsonl` or `flagged.jsonl`.
 
     `kind` is a short class of reasons ("silent", "empty text") to count by; `source` says where
     the turn comes from.
@@ -55,13 +55,13 @@ class Remark:
 
 
 class Rejection(Remark):
-    """Why the shards have not a turn that the corpus has."""
+    """A turn that is in no shard, and why."""
 
     __slots__ = ()
 
 
 class Flag(Remark):
-    """Why somebody may want to look at a turn that was kept."""
+    """A turn that was kept, and what is odd about it."""
 
     __slots__ = ()
 
@@ -131,6 +131,7 @@ def load(folder: Path, number: int) -> Sidecar:
     path = sidecar_path(folder, number)
     try:
         content = json.loads(path.read_bytes())
+        # The left side is evaluated first: it takes the digest out, the right side hashes the rest.
         if not isinstance(content, dict) or content.pop("digest") != digest(content):
             raise BadSidecar(f"{path} is damaged: its content does not fit its digest")
     except FileNotFoundError:
@@ -138,7 +139,7 @@ def load(folder: Path, number: int) -> Sidecar:
     except OSError as error:
         raise BadSidecar(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError) as error:
-        if isinstance(error, BadSidecar):
+        if isinstance(error, BadSidecar):  # a UserError is a ValueError as well
             raise
         raise BadSidecar(f"{path} is damaged: it is no sidecar ({error})") from None
     if content["schema"] != SCHEMA_VERSION:

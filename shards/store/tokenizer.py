@@ -10,7 +10,7 @@ from typing import Any
 from shards.errors import UserError
 from shards.store.index import TOKENIZER
 
-FACTS = "facts.json"  # beside the tokenizer's files: what would else need loading it
+FACTS = "facts.json"  # beside the tokenizer's files: what is known of it without loading it
 
 
 def tokenizer_facts(folder: Path) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def tokenizer_facts(folder: Path) -> dict[str, Any]:
         content = hashlib.sha256()
         for name in sorted([*present, FACTS]):
             data = (path / name).read_bytes()
+            # Name and length in front: bytes that move from one file to the next change the hash.
             content.update(f"{name}\0{len(data)}\0".encode() + data)
     except (OSError, ValueError, TypeError):
         raise UserError(f"{path} is not whole: run the same `emo-shards build` again") from None

@@ -42,7 +42,7 @@ from shards.store.tokenizer import tokenizer_facts
 
 
 class DamagedDataset(UserError):
-    """`verify` has found something; the message lists all of it, and how to repair it."""
+    """`verify` has found faults; the message lists them, and how to repair the dataset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,7 @@ def _quick(dataset: Dataset) -> Iterator[Fault]:
             np.nan_to_num(dataset.column(f"{name}.{what}")).astype(np.int64)
             for what in ("offset", "size")
         )
+        # `ends[shard] = np.maximum(...)` would keep one row a shard; `.at` takes every one.
         np.maximum.at(ends, dataset.column("shard"), offset + size)
     for number, entry in enumerate(manifest.shards):
         yield from _quick_shard(folder, number, entry, manifest.build)
@@ -121,6 +122,7 @@ def _quick(dataset: Dataset) -> Iterator[Fault]:
             yield Fault(name, "missing")
     if manifest.tokenizer is not None:
         try:
+            # A difference of sets, not inequality: the manifest also holds `max_tokens`.
             if tokenizer_facts(folder).items() - manifest.tokenizer.items():
                 yield Fault(TOKENIZER, "not the tokenizer that the samples were made with")
         except UserError as error:
@@ -135,12 +137,12 @@ def _quick_shard(folder: Path, number: int, entry: ShardEntry, build: str) -> It
     except OSError as error:
         yield Fault(entry.name, error.strerror or str(error))
     try:
-        one = sidecar.load(folder, number)
+        beside = sidecar.load(folder, number)
     except BadSidecar as error:
         yield Fault(sidecar.sidecar_path(folder, number).name, str(error))
         return
-    ours = (one.build, one.size, one.sha256, len(one.entries), one.utterances)
-    if ours != (build, entry.bytes, entry.sha256, entry.samples, entry.utterances):
+    facts = (beside.build, beside.size, beside.sha256, len(beside.entries), beside.utterances)
+    if facts != (build, entry.bytes, entry.sha256, entry.samples, entry.utterances):
         name = sidecar.sidecar_path(folder, number).name
         yield Fault(name, "it does not describe the shard that the manifest was published with")
 
@@ -148,7 +150,7 @@ def _quick_shard(folder: Path, number: int, entry: ShardEntry, build: str) -> It
 def _deep(dataset: Dataset, workers: int) -> list[Fault]:
     shards = dataset.manifest.shards
     numbers = dataset.column("shard")
-    # Rows of one shard lie together: a worker gets its slice of the index, not the whole.
+    # The index is sorted by shard, so each worker gets one slice of it instead of the whole.
     begin = np.searchsorted(numbers, np.arange(len(shards)))
     units = [
         (number, entry, dataset.table.slice(int(start), entry.samples).to_pylist())
@@ -167,6 +169,9 @@ def _each(check: Any, units: Sequence[Any], workers: int) -> Iterator[list[Fault
     if workers == 1 or len(units) == 1:
         yield from map(check, units)
         return
+    # Workers are forked from a server that has loaded this module once. Forking this process would
+    # copy locks that its other threads hold. The module is named by a string, which no import
+    # checks: a wrong name only makes every worker slow to start.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["shards.store.verify"])
     with ProcessPoolExecutor(min(workers, len(units)), context) as pool:
@@ -190,7 +195,7 @@ _AXES: dict[str, Callable[[Expected, str, np.ndarray, Mapping[str, Any]], int]] 
     "frames": lambda manifest, name, array, row: row["frames"],
     "tokens": lambda manifest, name, array, row: row["tokens"],
     "samples": lambda manifest, name, array, row: round(row["seconds"] * manifest.rate),
-    "own frames": lambda manifest, name, array, row: len(array),  # known by nothing else
+    "own frames": lambda manifest, name, array, row: len(array),  # recorded nowhere else
     "width": lambda manifest, name, array, row: manifest.widths[name],
 }
 
@@ -239,7 +244,7 @@ def _headers(name: str, data: bytes, rows: list[dict[str, Any]]) -> Iterator[Fau
             if place != (row[f"{kind}.offset"], row[f"{kind}.size"]):
                 where = f"{name}: {row['key']}, {kind}"
                 yield Fault(where, "the tar header and the index do not agree")
-    for extra in in_tar:
+    for extra in in_tar:  # whatever no index row has taken out
         yield Fault(f"{name}: {extra}", "the index knows no such member")
 
 

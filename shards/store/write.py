@@ -45,6 +45,7 @@ def encode(sample: Sample) -> dict[str, bytes]:
     for name, array in sample.arrays.items():
         if name not in DTYPES:
             raise ValueError(f"{sample.key}: no such member: {name!r}; known: {', '.join(DTYPES)}")
+        # What is too large for the dtype becomes inf or wraps around; the checks below refuse both.
         with np.errstate(over="ignore", invalid="ignore"):
             cast = np.ascontiguousarray(array, dtype=DTYPES[name])
         if cast.dtype.kind == "f" and not np.isfinite(cast).all():
@@ -63,8 +64,8 @@ def write_shard(
 ) -> Sidecar:
     """Write and commit shard `number` of `folder`; return its sidecar.
 
-    `utterances` and `build` go into the sidecar as they are. Until
-    the sidecar's rename, at the very end, the shard counts as not made.
+    `utterances` and `build` go into the sidecar as they are. The shard counts as unmade until the
+    sidecar is renamed to its final name, at the very end.
 
     Raises:
         DiskFull, CannotWrite: the disk refused; no temporary is left.
@@ -75,12 +76,13 @@ def write_shard(
     samples: list[tuple[Sample, dict[str, bytes]]] = []
     rejected: list[Rejection] = []
     flagged: list[Flag] = []
-    for item in items:  # all the computing comes before the file: no draft lies about for long
+    for item in items:  # compute everything first: then the draft exists only while it is written
         if isinstance(item, Rejection):
             rejected.append(item)
         elif isinstance(item, Flag):
             flagged.append(item)
         else:
+            # Without its arrays: the bytes are enough, and both would double the memory.
             samples.append((Sample(item.key, item.meta), encode(item)))
     try:
         with atomic.disk_errors(path):
@@ -97,6 +99,7 @@ def write_shard(
             rejected=tuple(rejected),
             flagged=tuple(flagged),
         )
+        # The tar first: a sidecar promises that its tar is there.
         with atomic.disk_errors(path):
             atomic.commit(draft, path)
         save(folder, sidecar)
@@ -116,11 +119,11 @@ def _write_tar(draft: Path, samples: list[tuple[Sample, dict[str, bytes]]]) -> N
             tar.close()
         except OSError:
             with suppress(OSError):
-                tar.close()  # or else it complains, when it is collected, that the file is closed
+                tar.close()  # else its destructor would report a second error, on a closed file
             raise
         file.flush()
         os.fsync(file.fileno())
-        # The check that follows must see the device's bytes, not only what has just been cached.
+        # Drop the cached pages, so that the check that follows reads from the device.
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
@@ -131,7 +134,7 @@ def _check(
     expected = [
         (f"{sample.key}.{name}", len(members[name]), zlib.crc32(members[name]))
         for sample, members in samples
-        for name in sorted(members)
+        for name in sorted(members)  # the writer sorts too
     ]
     names = {member.ending: member.name for member in MEMBERS.values()}
     written = []
@@ -142,7 +145,7 @@ def _check(
                 body = data[member.offset_data : member.offset_data + member.size]
                 place = Place(member.offset_data, member.size, zlib.crc32(body))
                 written.append((member.name, place.size, place.crc32))
-                key, _, ending = member.name.partition(".")
+                key, _, ending = member.name.partition(".")  # a key holds no dot
                 places.setdefault(key, {})[names[ending]] = place
     except (tarfile.TarError, KeyError) as error:
         raise WriteCheckFailed(f"{draft} cannot be read back: {error}") from None
