@@ -1,7 +1,7 @@
-"""`build.json`: what a folder's shards are made from, written by whoever starts first.
+"""`build.json`: what a folder's shards are made from, written by the first build that starts there.
 
-Settings and corpus are fixed by the first build that comes to a folder. Later ones (a restart,
-other array tasks, a second build beside it) go on only when theirs are the same.
+It fixes the settings and the corpus. Later builds in the same folder (a restart, other array tasks,
+a second build beside the first) are refused unless theirs are the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shards.errors import UserError
 from shards.store.index import BUILD, CONFIG
 from shards.store.schema import SCHEMA_VERSION
 
-PROBES = 32  # recordings whose content counts for the corpus' identity
+PROBES = 32  # at least so many recordings are read to identify the corpus, if it has them
 SOFTWARE = ("numpy", "scipy", "librosa", "soxr", "soundfile", "tokenizers")
 
 
@@ -48,13 +48,14 @@ class BuildFile(Config):
     @property
     def shards(self) -> int:
         """Shards that the whole build makes."""
+        # Rounded up: the last shard may be shorter.
         return -(-self.utterances // int(self.settings["output"]["utterances_per_shard"]))
 
 
 def claim(folder: Path, config: ShardConfig, utterances: Sequence[Utterance]) -> BuildFile:
     """Make `folder` this build's, or join a build with the same settings that is already there.
 
-    Also leaves the whole configuration beside it, for a later repair.
+    Also writes the whole configuration beside it, from which a repair can start.
 
     Raises:
         OtherBuild: the folder's settings differ; the message names each key.
@@ -73,6 +74,8 @@ def claim(folder: Path, config: ShardConfig, utterances: Sequence[Utterance]) ->
         software={name: version(name) for name in SOFTWARE},
     )
     text = json.dumps(ours.model_dump(mode="json"), indent=1) + "\n"
+    # Array tasks start at the same moment. `create` lets one of them make the file; the others see
+    # that it is there, and compare.
     if (folder / BUILD).exists() or not atomic.create(folder / BUILD, text.encode()):
         theirs = load(folder)
         if theirs.digest != ours.digest:
@@ -84,11 +87,11 @@ def claim(folder: Path, config: ShardConfig, utterances: Sequence[Utterance]) ->
 
 
 def check_settings(folder: Path, existing: BuildFile, config: ShardConfig) -> None:
-    """Raise `OtherBuild` unless `existing`, of `folder`, has the settings of `config`.
+    """Raise `OtherBuild` unless `existing`, the build in `folder`, has the settings of `config`.
 
-    The corpus is not looked at.
+    The corpus is not read or compared.
     """
-    ours = json.loads(json.dumps(config.settings()))
+    ours = json.loads(json.dumps(config.settings()))  # tuples become lists, as in the file
     theirs = {key: value for key, value in existing.settings.items() if key in ours}
     if theirs != ours or existing.settings.keys() - ours.keys() != {"schema", "corpus"}:
         theirs |= {k: v for k, v in existing.settings.items() if k not in ("schema", "corpus")}
@@ -117,23 +120,26 @@ def load(folder: Path) -> BuildFile:
 def corpus_digest(utterances: Sequence[Utterance]) -> str:
     """SHA-256 over every label, vote, text and time, and over the bytes of a few recordings.
 
-    Only `PROBES` recordings, evenly spread, are read: enough to notice that the folder holds
-    another version of the corpus, where reading all would cost each array task minutes.
+    Of the recordings, `PROBES` to twice as many are read, evenly spread. That is enough to notice
+    another version of the corpus; reading all of them would cost each array task minutes.
     """
     content = hashlib.sha256()
-    for one in utterances:
-        facts = asdict(one)
-        facts["audio"] = one.audio is not None
+    for utterance in utterances:
+        facts = asdict(utterance)
+        # No paths: a corpus that was moved is still the same corpus.
+        facts["audio"] = utterance.audio is not None
         del facts["source"]
+        # Facts that were added later count only where they are set. Otherwise every older build
+        # would be refused as one of another corpus.
         for name in LATER_FACTS:
             if facts[name] is None:
                 del facts[name]
         content.update(json.dumps(facts, sort_keys=True).encode())
-    with_audio = [one for one in utterances if one.audio is not None]
-    for one in with_audio[:: max(1, len(with_audio) // PROBES)]:
+    with_audio = [utterance for utterance in utterances if utterance.audio is not None]
+    for utterance in with_audio[:: max(1, len(with_audio) // PROBES)]:
         try:
-            content.update(hashlib.sha256(read_recording(one)).digest())
-        except OSError:  # reading it will say so, with the turn's name
+            content.update(hashlib.sha256(read_recording(utterance)).digest())
+        except OSError:  # the build will report it, with the turn's name
             content.update(b"unreadable")
     return content.hexdigest()
 

@@ -1,7 +1,7 @@
 """The preprocessing job: corpus -> shards, over all cores, resumable, whole or one array task.
 
-The unit of work is a shard: a fixed slice of the turns, sorted by id. Which process makes it, when,
-and beside which others decides nothing about its bytes.
+The unit of work is a shard: a fixed slice of the turns, sorted by id. Its bytes do not depend on
+which process makes it, when, or what else runs at that time.
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ from shards.progress import progress
 from shards.store.index import TRUTH, Manifest
 from shards.store.sidecar import Rejection, Sidecar, sidecar_path
 
-QUEUE = 2  # shards handed out ahead for each worker
-END_SECONDS = 30.0  # a killed process may hang in a slow disk's fsync
+QUEUE = 2  # shards in each worker's queue: the one it makes, and the next
+END_SECONDS = 30.0  # a process that was killed may hang in fsync on a slow disk for as long
 Todo = dict[int, list[Utterance]]  # turns by the number of their shard
-# What a worker imports when it first needs it: loaded once, before the workers are forked.
+# What a worker would import when it first needs it: loaded once, before the workers are forked.
+# The modules are named by strings: a wrong one is no error, but makes every worker start slowly.
 PRELOAD = ("shards.build.worker", "webdataset.writer")
 PRELOAD_FEATURES, PRELOAD_TEXT = ("librosa.filters", "soundfile", "soxr"), ("transformers",)
 
 
 class WorkerDied(UserError):
-    """The system ended a worker process, most often for want of memory."""
+    """A worker process was killed, most often because memory ran out."""
 
 
 def build(
@@ -57,19 +58,21 @@ def build(
     workers: int | None = None,
     deep: bool = False,
 ) -> Manifest | None:
-    """Make all shards of `config` that are not there, or those of one array task; then merge.
+    """Make the missing shards of `config`, or those of one array task; then merge.
 
     Args:
-        task: of `tasks` array tasks the one to do, from 0: the shards whose number has this
-            remainder. None does everything and publishes the dataset.
-        workers: processes; by default one a core that we may use. 1 works in this process.
-        deep: check shards that are already there by their whole content, not only by their size.
+        task: the array task to do, 0 to `tasks` - 1: it makes the shards whose number leaves this
+            remainder when divided by `tasks`. None makes all of them and publishes the dataset.
+        workers: number of processes; by default one for each core that may be used. With 1 the
+            work is done in this process.
+        deep: check the shards that are there by their whole content, not only by their size.
 
     Returns:
         The published manifest; None for an array task.
 
     Raises:
-        UserError: the corpus, the disk, or a folder of another build; what was committed stays.
+        UserError: the corpus cannot be used, the disk cannot be written, or the folder belongs to
+            another build. What was committed stays.
     """
     if task is not None and not 0 <= task < tasks:
         raise UserError(f"task={task} with tasks={tasks}: tasks are numbered from 0 to {tasks - 1}")
@@ -93,10 +96,11 @@ def build(
 
 
 def _prepare(config: ShardConfig, corpus: Corpus) -> BuildFile:
-    """Claim the folder and put the tokenizer there; what cannot be done leaves nothing behind."""
+    """Claim the folder and put the tokenizer there; if that fails, leave no empty folder behind."""
     folder = config.output.folder
     if config.features is not None:
-        Extractor(config.features, config.audio.sample_rate)  # settings that do not fit: say so now
+        # Only to raise now, before anything is written, if the settings do not fit together.
+        Extractor(config.features, config.audio.sample_rate)
     with atomic.disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -117,29 +121,31 @@ def _make_all(job: Job, corpus: Corpus, mine: Sequence[int], workers: int, deep:
     turns = {n: corpus.utterances[n * size : (n + 1) * size] for n in mine}
     rejected: list[Rejection] = []
 
-    def collect(one: Sidecar) -> None:
-        rejected.extend(one.rejected)
-        # What is past the limit of the whole set already cannot come right: stop now.
+    def collect(sidecar: Sidecar) -> None:
+        rejected.extend(sidecar.rejected)
+        # The limit is a share of the whole set: once it is passed, no further shard can help.
         check_rejected(rejected, len(corpus.utterances), job.config.output.max_rejected)
 
-    with ThreadPoolExecutor(workers) as pool:  # hashing releases the interpreter's lock
-        there = dict(zip(mine, pool.map(lambda n: committed(job, n, deep), mine), strict=True))
-    for number, one in there.items():
-        if one is not None:
-            collect(one)
-        else:  # no worker shall take a broken shard for a committed one
+    with ThreadPoolExecutor(workers) as pool:  # threads: hashing releases the interpreter's lock
+        present = dict(zip(mine, pool.map(lambda n: committed(job, n, deep), mine), strict=True))
+    for number, sidecar in present.items():
+        if sidecar is not None:
+            collect(sidecar)
+        else:  # else a worker, which checks sizes only, might take a broken shard for a good one
             sidecar_path(job.folder, number).unlink(missing_ok=True)
-    todo = {number: turns[number] for number in mine if there[number] is None}
+    todo = {number: turns[number] for number in mine if present[number] is None}
     if len(todo) < len(mine):
         kept = f"{len(mine) - len(todo)} of {len(mine)} shards are there already"
         print(kept, file=sys.stderr)
     total = sum(map(len, todo.values()))
     workers = min(workers, len(todo))
-    made = _in_process(job, todo) if workers <= 1 else _in_pool(job, todo, workers)
-    with progress("shards", total, "turns") as advance, closing(made):
-        for one in made:
-            advance(one.utterances)
-            collect(one)
+    sidecars = _in_process(job, todo) if workers <= 1 else _in_pool(job, todo, workers)
+    # `closing`: if the loop ends early, the generator's `finally` kills its workers at once, not
+    # whenever it is collected.
+    with progress("shards", total, "turns") as advance, closing(sidecars):
+        for sidecar in sidecars:
+            advance(sidecar.utterances)
+            collect(sidecar)
 
 
 def _in_process(job: Job, todo: Todo) -> Generator[Sidecar]:
@@ -148,18 +154,20 @@ def _in_process(job: Job, todo: Todo) -> Generator[Sidecar]:
 
 
 def _in_pool(job: Job, todo: Todo, workers: int) -> Generator[Sidecar]:
-    """Make shards in worker processes; whatever ends this early ends them at once.
+    """Make shards in worker processes; if this ends early, for any reason, they are killed.
 
-    Workers come from a server process that has loaded the libraries once (fork of this process
-    would copy its threads' locks, spawn would load torch in each).
+    Workers are forked from a server process that has loaded the libraries once. Forking this
+    process would copy locks that its threads hold; spawning would load torch in each worker.
     """
+    # One thread for each worker: with a worker a core, more threads only wait for one another. The
+    # server hands this environment on, so it must be set before the server starts.
     os.environ.update(
         {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     )
     context = multiprocessing.get_context("forkserver")
     modules = [*PRELOAD, *(PRELOAD_FEATURES if job.config.features else ())]
     context.set_forkserver_preload([*modules, *(PRELOAD_TEXT if job.config.text else ())])
-    others = set(multiprocessing.active_children())
+    others = set(multiprocessing.active_children())  # the caller's: never to be killed here
     pool = ProcessPoolExecutor(workers, context, initializer=start_worker)
     waiting = iter(todo.items())
     running: set[Future[Sidecar]] = set()
@@ -168,6 +176,8 @@ def _in_pool(job: Job, todo: Todo, workers: int) -> Generator[Sidecar]:
         while True:
             while len(running) < QUEUE * workers and (unit := next(waiting, None)) is not None:
                 running.add(pool.submit(make_shard, job, *unit))
+            # Looked up each time: the pool starts workers only when work is submitted, and does not
+            # tell their ids, by which `_end` kills them.
             alive = set(multiprocessing.active_children()) - others
             workers_now |= {child.pid for child in alive if child.pid is not None}
             if not running:
@@ -176,23 +186,25 @@ def _in_pool(job: Job, todo: Todo, workers: int) -> Generator[Sidecar]:
             for future in done:
                 yield future.result()
         pool.shutdown()
+        # They have ended. The kernel may give their ids to strangers, which must not be killed.
         workers_now.clear()
     except BrokenProcessPool:
         raise WorkerDied(
-            "a worker process was ended from outside, most often for want of memory: run the same "
-            "command again with fewer (workers=N); what was committed stays"
+            "a worker process was killed, most often because memory ran out: run the same command "
+            "again with fewer workers (workers=N); what was committed stays"
         ) from None
     finally:
         _end(workers_now)
         pool.shutdown(wait=False, cancel_futures=True)
-        atomic.remove_stale(job.folder)  # the killed ones' drafts
+        atomic.remove_stale(job.folder)  # drafts of workers that were killed
 
 
 def _end(workers: Collection[int]) -> None:
     """Kill the processes `workers` and wait until they are gone.
 
-    Waiting by process id, not by `join`: when a signal went to the whole group, the server that
-    would tell us of its children's end is gone before a child that hangs in fsync.
+    They are waited for by process id, not by `join`. `join` learns of a worker's end from the
+    forkserver; if a signal killed the whole process group, the server may be gone while a worker
+    still hangs in fsync.
     """
     for worker in workers:
         with suppress(ProcessLookupError):
@@ -204,10 +216,10 @@ def _end(workers: Collection[int]) -> None:
 
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """Treat SIGTERM (a scheduler's request) as Ctrl-C: workers ended, drafts removed."""
+    """Treat SIGTERM, which a scheduler sends, as Ctrl-C: workers are killed, drafts removed."""
     try:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:  # not the main thread: signals are somebody else's business
+    except ValueError:  # only the main thread may set handlers: leave signals to the caller
         yield
         return
     try:

@@ -1,4 +1,4 @@
-"""Make one dataset of all committed shards: index, rejected turns, and last the manifest."""
+"""Make one dataset of all committed shards: index, rejected turns, and finally the manifest."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ OUTSIDE = "outside the set"
 
 
 class IncompleteDataset(UserError):
-    """Shards are missing; the message names them and the array tasks that make them."""
+    """Shards are missing; the message names them, and the array tasks that would make them."""
 
 
 class TooManyRejected(UserError):
-    """More turns were turned away than the configuration allows."""
+    """More turns were rejected than the configuration allows."""
 
 
 def merge(
@@ -68,7 +68,7 @@ def merge(
     flagged = [flag for one in sidecars for flag in one.flagged]
     chosen = label_set(build.settings["labels"])
     table = pa.concat_tables(_table(one, chosen) for one in sidecars)
-    buffer = io.BytesIO()
+    buffer = io.BytesIO()  # in memory first: the manifest holds the hash of the index
     pq.write_table(table, buffer, compression="zstd")
     index = buffer.getvalue()
     tokenizer = None
@@ -106,6 +106,8 @@ def merge(
         shards=shards,
         index_sha256=hashlib.sha256(index).hexdigest(),
     )
+    # The manifest comes last: a folder without one, or with one that does not fit the index, is no
+    # dataset to any reader.
     atomic.write(folder / REJECTED, _lines(rejected))
     atomic.write(folder / FLAGGED, _lines(flagged))
     atomic.write(folder / INDEX, index)
@@ -114,7 +116,10 @@ def merge(
 
 
 def check_rejected(rejected: Sequence[Rejection], turns: int, limit: float) -> None:
-    """Raise `TooManyRejected`, with turns and reasons, when they pass `limit` of all `turns`."""
+    """Raise `TooManyRejected`, with turns and reasons, if they exceed the share `limit`.
+
+    `turns` is the number of turns in the corpus.
+    """
     if len(rejected) <= limit * turns:
         return
     kinds = Counter(one.kind for one in rejected)
@@ -124,7 +129,7 @@ def check_rejected(rejected: Sequence[Rejection], turns: int, limit: float) -> N
         f"{len(rejected)} of {turns} turns were rejected "
         f"({', '.join(f'{kind}: {count}' for kind, count in sorted(kinds.items()))}), more than "
         f"output.max_rejected={limit:g} allows:\n  " + "\n  ".join(lines[:20] + more) + "\n"
-        "mend the corpus, or raise output.max_rejected to leave them out"
+        "correct the corpus, or raise output.max_rejected to leave these turns out"
     )
 
 
@@ -138,7 +143,7 @@ def _load_all(folder: Path, build: BuildFile, tasks: int | None) -> list[Sidecar
             if not shard_path(folder, number).is_file():
                 raise BadSidecar(f"{shard_path(folder, number)} is missing")
             if shard_path(folder, number).stat().st_size != one.size:
-                raise BadSidecar(f"{shard_path(folder, number)} has not the size it was given")
+                raise BadSidecar(f"{shard_path(folder, number)} has another size than recorded")
             sidecars.append(one)
         except BadSidecar as problem:
             missing.append((number, str(problem)))
@@ -148,9 +153,9 @@ def _load_all(folder: Path, build: BuildFile, tasks: int | None) -> list[Sidecar
             shown.append(f"… and {len(missing) - 20} more")
         if tasks:
             repeat = sorted({number % tasks for number, _ in missing})
-            how = f"run again of the {tasks} array tasks: task={','.join(map(str, repeat))}"
+            how = f"run these of the {tasks} array tasks again: task={','.join(map(str, repeat))}"
         else:
-            how = "run `emo-shards build` again (or name tasks=N here to see which array tasks)"
+            how = "run `emo-shards build` again (with tasks=N here, the array tasks are named)"
         raise IncompleteDataset(
             f"{len(missing)} of {build.shards} shards are not there:\n  "
             + "\n  ".join(shown)

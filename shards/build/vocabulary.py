@@ -1,4 +1,4 @@
-"""The dataset's own tokenizer: copied or learnt once, kept beside the shards, used by everyone."""
+"""The dataset's tokenizer: copied or learnt once, and kept beside the shards for all readers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from shards.store.tokenizer import FACTS, file_hashes, tokenizer_facts
 def draft_tokenizer(
     folder: Path, config: ShardConfig, utterances: Sequence[Utterance]
 ) -> Iterator[Path | None]:
-    """Yield a draft for `commit_tokenizer`; None if none is wanted, or one is there and whole.
+    """Yield a draft for `commit_tokenizer`, or None if there is nothing to do.
 
-    It comes before anything else is written, so that a tokenizer that cannot be had leaves nothing.
-    The files depend on configuration and corpus alone: array tasks that make it at once make the
-    same. The draft is removed unless it was committed.
+    There is nothing to do without text, and where the tokenizer is already there and intact. The
+    draft is made before anything else is written, so that a tokenizer that cannot be loaded leaves
+    nothing behind. Its files depend on configuration and corpus alone: array tasks that run at the
+    same time make the same ones. The draft is removed unless it was committed.
 
     Raises:
-        TokenizerError: it cannot be loaded, or there is nothing to learn from.
-        UserError: it has changed since the one here, which is damaged, was put there.
+        TokenizerError: it cannot be loaded, or there is no text to learn from.
+        UserError: the tokenizer in the folder is damaged, and its source has changed since.
     """
     if config.text is None or _is_whole(folder):
         yield None
@@ -66,7 +67,7 @@ def draft_tokenizer(
 
 
 def commit_tokenizer(draft: Path, folder: Path) -> None:
-    """Put `draft` into the dataset's `folder`, in the place of a damaged one."""
+    """Move `draft` into the dataset's `folder`, unless an intact tokenizer is there already."""
     if (folder / TOKENIZER).exists() and not _is_whole(folder):
         shutil.rmtree(folder / TOKENIZER)
     atomic.commit_folder(draft, folder / TOKENIZER)
@@ -80,7 +81,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _identity(folder: Path) -> str | None:
-    """The identity of the tokenizer that `folder` was given, as far as it still says so."""
+    """The identity of the tokenizer that `folder` was given, if one of its files still tells."""
     for path, key in ((folder / TOKENIZER / FACTS, None), (folder / MANIFEST, "tokenizer")):
         try:
             content = json.loads(path.read_bytes())

@@ -26,7 +26,7 @@ from shards.store.write import Item, write_shard
 
 @dataclass(frozen=True)
 class Job:
-    """All that the workers of one build share. `build` is the digest of its settings."""
+    """What all workers of one build are given. `build` is the digest of its settings."""
 
     config: ShardConfig
     folder: Path
@@ -34,9 +34,10 @@ class Job:
 
 
 def start_worker() -> None:
-    """Prepare a worker process: Ctrl-C is left to the parent, death comes with the parent."""
+    """Prepare a worker process: it leaves Ctrl-C to its parent, and dies with it."""
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Where the launcher ignored SIGTERM, every process below it would: ignoring survives exec.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent()
 
@@ -44,23 +45,24 @@ def start_worker() -> None:
 def make_shard(job: Job, number: int, utterances: Sequence[Utterance]) -> Sidecar:
     """Make and commit shard `number` from its slice of the corpus.
 
-    Where another build has committed the same shard meanwhile, that one is taken.
+    If another process has committed the same shard meanwhile, that one is kept.
 
     Raises:
-        UserError: the disk or the tokenizer refuse; bad turns are rejections, not errors.
+        UserError: the disk cannot be written, or the tokenizer cannot be loaded. A bad turn is a
+            rejection, not an error.
     """
-    done = committed(job, number)
-    if done is not None:
-        return done
+    existing = committed(job, number)
+    if existing is not None:
+        return existing
     maker = _sample_maker(job)
     items = (item for one in utterances for item in maker.items(one))
     return write_shard(job.folder, number, job.build, len(utterances), items)
 
 
 def committed(job: Job, number: int, deep: bool = False) -> Sidecar | None:
-    """The sidecar of shard `number` if the shard is this build's and whole, else None.
+    """The sidecar of shard `number` if the shard is this build's and intact, else None.
 
-    Whole means: tar and sidecar have what they should, by size; with `deep`, by SHA-256.
+    Intact means that the tar has the size that its sidecar states; with `deep`, also the SHA-256.
     """
     try:
         described = sidecar.load(job.folder, number)
@@ -77,7 +79,7 @@ def committed(job: Job, number: int, deep: bool = False) -> Sidecar | None:
 
 
 class _SampleMaker:
-    """Makes the samples of a turn; holds what is costly to set up."""
+    """Makes the samples of a turn; keeps what is slow to set up."""
 
     def __init__(self, job: Job) -> None:
         self.config = config = job.config
@@ -156,7 +158,9 @@ class _SampleMaker:
         return Sample(sample_key(one.id, variant), meta, arrays, rate)
 
 
-_ready: dict[tuple[str, Path], _SampleMaker] = {}  # this process' maker, for the job at hand
+# This process' maker for the present job. A global, because a pool hands its workers functions and
+# arguments only, and setting up filters and tokenizer anew for each shard would take seconds.
+_ready: dict[tuple[str, Path], _SampleMaker] = {}
 
 
 def _sample_maker(job: Job) -> _SampleMaker:

@@ -244,7 +244,7 @@ def test_stopped_array_task_is_redone_where_it_was(cluster, lab: Lab, chain: dic
 
     refused = lab.submit(*merge)
     assert cluster.finish(refused) == "FAILED"
-    assert "run again of the 3 array tasks: task=1" in lab.log(refused)
+    assert "run these of the 3 array tasks again: task=1" in lab.log(refused)
 
     again = lab.submit(*array)
     merged = lab.submit(f"--dependency=afterok:{again}", *merge)
