@@ -1,17 +1,18 @@
-"""What can be known about a sample corpus: the exact Bayes predictions of its release labels.
+"""The best possible predictions for a sample corpus: the exact posterior of its release labels.
 
-`truth.jsonl` lies in a sample corpus' root. Its first line is the process that the corpus was drawn
-from (see `shards.sample.emotions`): a hidden emotion that follows a Markov chain per speaker and
-dialogue, and the probabilities of words, prosody and votes given that emotion. Each further line is
-one turn: `id`, `chain` (dialogue/speaker), `order` in the chain, the hidden `emotion`, and `words`
-and `prosody`, the log-likelihoods of what was written and of how it was spoken under each emotion.
+`truth.jsonl` lies in the root of a sample corpus. Its first line is the process that the corpus was
+drawn from (see `shards.sample.emotions`): a hidden emotion that follows a Markov chain per speaker
+and dialogue, and the probabilities of words, prosody and votes given that emotion. Each further
+line is one turn: `id`, `chain` (dialogue/speaker), `order` in the chain, the hidden `emotion`, and
+`words` and `prosody`, the log-likelihoods of what is written and of how it is spoken under each
+emotion.
 
-A model predicts the release's code, which comes from three votes, among the turns whose code lies
-in a label set. So the ceiling of a model that sees the evidence E is the posterior
+A model predicts the code in the release, which results from three votes, for those turns whose code
+is in a label set. So the ceiling of a model that sees the evidence E is the posterior
 
     P(class | E, kept)  ∝  Σ_emotion P(emotion | E) · P(code in class | emotion)
 
-whose last factor is enumerated over every possible triple of votes. Nothing here is estimated.
+whose last factor is summed over every possible triple of votes. Nothing here is estimated.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ if TYPE_CHECKING:
 FORMAT = "emo-shards sample corpus"
 RELEASE_RULE = "majority of the annotators, unique"  # what `release_code` does
 
-# What a model may see of a turn: its words, its prosody, or both; "… past" adds the same of the
-# speaker's earlier turns in the dialogue, "… whole" that of all his turns there. (What the others
-# say tells nothing about him.)
+# What a model may see of a turn: its words, its prosody, or both. "past" adds the same evidence
+# from the speaker's earlier turns in the dialogue, "whole" from all of the speaker's turns there.
+# The other speaker's turns are independent of it, and add nothing.
 KINDS = ("text", "audio", "both", "text past", "audio past", "past", "text whole", "audio whole",
          "whole")  # fmt: skip
 
 
 class TruthError(UserError):
-    """A truth file that cannot be read, or a label set of which the corpus knows no turn."""
+    """A truth file that cannot be read, or a label set without a turn in the corpus."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,9 @@ class Truth:
 def release_code(votes: Sequence[Sequence[str]]) -> str:
     """The release's code for a turn's votes, one entry an annotator, each with the codes he named.
 
-    An annotator who names two categories counts once for each of them. The code that most
-    annotators named wins if at least two did and no other code was named as often; else
-    `NO_MAJORITY`.
+    An annotator who names two categories counts once for each. The code that was named most often
+    wins, if at least two annotators named it and no other code was named as often; otherwise the
+    result is `NO_MAJORITY`.
     """
     named = Counter(code for vote in votes for code in set(vote))
     top = named.most_common(2)
@@ -110,7 +111,7 @@ def release_code(votes: Sequence[Sequence[str]]) -> str:
 
 
 def code_given_emotion(process: Process) -> dict[str, np.ndarray]:
-    """P(release code | emotion), float64 [E] for every code that can come out; they sum to ones.
+    """P(release code | emotion), float64 [E] for every possible code; together they sum to ones.
 
     Enumerates every outcome of the votes: V ** annotators of them.
     """
@@ -125,7 +126,7 @@ def code_given_emotion(process: Process) -> dict[str, np.ndarray]:
 def class_given_emotion(process: Process, label_set: LabelSet) -> np.ndarray:
     """P(the turn is kept and carries class c | emotion), float64 [E, C].
 
-    Raises `TruthError` when no code of the set can come out.
+    Raises `TruthError` if no code of the set is possible.
     """
     kept = np.zeros((len(process.emotions), len(label_set.classes)))
     for code, probability in code_given_emotion(process).items():
@@ -148,6 +149,8 @@ def filter_and_smooth(
     `evidence` is float64 [T, E], log-likelihoods; both results are float64 [T, E], rows sum to 1.
     The forward-backward algorithm (Rabiner 1989, section III), scaled at every step.
     """
+    # The maximum is subtracted so that exp does not underflow to 0 everywhere. A common factor of a
+    # step cancels when the step is normalised.
     likelihood = np.exp(evidence - evidence.max(axis=1, keepdims=True))
     past = np.empty_like(likelihood)
     predicted = initial
@@ -170,6 +173,8 @@ def emotion_posteriors(truth: Truth) -> dict[str, dict[str, np.ndarray]]:
     for chain in _chains(truth.turns):
         words = np.stack([turn.words for turn in chain])
         prosody = np.stack([turn.prosody for turn in chain])
+        # A turn by itself: what is known before its evidence is the distribution at its place in
+        # the chain, which does not depend on the other turns' evidence.
         prior = process.initial
         for turn, w, p in zip(chain, words, prosody, strict=True):
             for kind, evidence in (("text", w), ("audio", p), ("both", w + p)):
@@ -187,10 +192,10 @@ def emotion_posteriors(truth: Truth) -> dict[str, dict[str, np.ndarray]]:
 def ceilings(path: Path, label_set: LabelSet) -> dict[str, dict[str, np.ndarray]]:
     """Exact P(class | evidence, the turn is kept in the label set), from a truth file.
 
-    Returns, per kind of evidence (`KINDS`) and turn id, float64 [C] that sums to 1, for every turn
-    of the corpus. The accuracy of its argmax on a set of kept turns is the ceiling that a model
-    with that evidence can be expected to reach on them; its mean maximum is the expectation of
-    that accuracy. Raises `TruthError`.
+    Returns, by kind of evidence (`KINDS`) and turn id, float64 [C] that sums to 1, for every turn
+    of the corpus. The accuracy of its argmax on a set of kept turns is the ceiling for a model with
+    that evidence; the mean of its maximum is the expected value of that accuracy. Raises
+    `TruthError`.
     """
     truth = read_truth(path)
     kept = class_given_emotion(truth.process, label_set)

@@ -1,12 +1,12 @@
-"""Writes the sample corpus: made-up speech in IEMOCAP's own layout, with answers that are known.
+"""Writes the sample corpus: made-up speech in IEMOCAP's layout, with known answers.
 
     ROOT/README.txt, truth.jsonl
     ROOT/Session{1..5}/dialog/EmoEvaluation/<dialog>.txt      labels and votes
-    ROOT/Session{1..5}/dialog/transcriptions/<dialog>.txt     what is written
-    ROOT/Session{1..5}/sentences/wav/<dialog>/<turn>.wav      what is heard, 16 kHz mono 16 bit
+    ROOT/Session{1..5}/dialog/transcriptions/<dialog>.txt     transcripts
+    ROOT/Session{1..5}/sentences/wav/<dialog>/<turn>.wav      audio, 16 kHz mono 16 bit
 
-`emotions` says how emotions, cues and votes are drawn, `sentences` what is written, `render` how it
-sounds, `ceilings` what can be known of it.
+`emotions` draws emotions, cues and votes; `sentences` holds the written lines; `render` makes the
+audio; `ceilings` computes the best possible predictions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from shards.sample.ceilings import FORMAT, read_header
 from shards.sample.emotions import EMOTIONS, DrawnTurn
 from shards.sample.sentences import lines
 
-VERSION = 1  # of the recipe: raise it when the same seed gives another corpus
+VERSION = 1  # of the recipe: raise it with every change that makes another corpus of the same seed
 SESSIONS = 5
 _OWN_ENTRIES = {"README.txt", TRUTH, *(f"Session{n}" for n in range(1, SESSIONS + 1))}
 
@@ -55,7 +55,7 @@ _ATTRIBUTES = {  # mean valence, activation, dominance (1 to 5)
     "neutral": (3.0, 2.6, 2.8),
     "sadness": (2.1, 2.1, 2.4),
 }
-_TAGS = ("[BREATHING]", "[LAUGHTER]", "[LIPSMACK]", "[GARBAGE]")  # drawn without regard to anything
+_TAGS = ("[BREATHING]", "[LAUGHTER]", "[LIPSMACK]", "[GARBAGE]")  # independent of all else
 _TAG_SHARE = 0.04
 
 _README = """A sample corpus in the layout of IEMOCAP. Nothing in it is a recording of a person.
@@ -83,11 +83,12 @@ def write_corpus(
     """Write the sample corpus into the folder `root`; about 28 turns a dialogue.
 
     The files depend on `seed`, `dialogues` and `prosody` alone, not on `workers` (processes; by
-    default one a core, at most four). With `prosody` off every turn is spoken in one manner and
-    its truth says that nothing can be heard. `progress` is called with dialogues done and in all.
-    The corpus appears at once: it is built in a folder beside `root` and renamed at the end.
+    default one a core, at most four). Without `prosody` every turn is spoken in the same manner,
+    and the truth file says that the audio tells nothing. `progress` is called with the number of
+    dialogues that are done, and of all. The corpus is built in a folder beside `root` and renamed
+    at the end, so that `root` never holds a part of it.
 
-    Returns False, having done nothing, if `root` holds this very corpus; another sample corpus is
+    Returns False and does nothing if `root` holds this very corpus. Another sample corpus is
     replaced. Raises `SampleError` if `root` holds anything else, `VoiceError` without eSpeak NG.
     """
     if not 1 <= dialogues <= MAX_DIALOGUES:
@@ -120,9 +121,10 @@ def write_corpus(
 
 
 def dialogue_name(index: int) -> str:
-    """The name of the dialogue number `index`, which follows IEMOCAP's: sessions take turns."""
+    """The name of dialogue `index`, as IEMOCAP would name it; sessions take turns."""
     session, place = index % SESSIONS + 1, index // SESSIONS
-    # Scenes in an order that mixes improvised and scripted ones in small corpora too.
+    # In steps of 8 through 15 scenes: small corpora, too, get improvised and scripted ones. 8 and
+    # 15 have no common divisor, so every scene comes up.
     scene = _SCENES[(place // 2 * 8) % len(_SCENES)]
     return f"Ses{session:02d}{'FM'[place % 2]}_{scene}"
 
@@ -147,7 +149,7 @@ def _write_dialogues(
     workers: int | None,
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
-    """Write every dialogue's files below `root`; the truth's records in order."""
+    """Write every dialogue's files below `root`; return the truth file's records in order."""
     workers = min(workers or min(4, len(os.sched_getaffinity(0))), dialogues)
     write = partial(_write_dialogue, root, seed, prosody)
     records: dict[int, list[dict[str, Any]]] = {}
@@ -161,14 +163,15 @@ def _write_dialogues(
         for index in range(dialogues):
             finished(index, write(index))
     else:
-        # Spawned: a forked process could inherit locks of other libraries' threads.
+        # Spawned, because a fork would copy locks that threads of other libraries hold.
         with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
             try:
                 futures = {pool.submit(write, index): index for index in range(dialogues)}
                 for future in as_completed(futures):
                     finished(futures[future], future.result())
             except BaseException:
-                pool.shutdown(cancel_futures=True)  # and wait: nobody writes after us
+                # Waits for the dialogues in work: nobody may write into a folder that is removed.
+                pool.shutdown(cancel_futures=True)
                 raise
     return [record for index in range(dialogues) for record in records[index]]
 
@@ -183,8 +186,9 @@ def _write_dialogue(root: Path, seed: int, prosody: bool, index: int) -> list[di
     """Write one dialogue: its turns' audio, its label file, its transcript. Returns its truth."""
     import soundfile
 
-    # One stream for each concern, so that none tells anything about another and a corpus without
-    # prosody differs in nothing else.
+    # One random stream for each purpose. A draw more or less in one then changes nothing in the
+    # others: a corpus without prosody differs in nothing else. The order of the five is part of the
+    # recipe (`VERSION`).
     drawing, writing, syllables, rendering, rating = (
         np.random.default_rng(stream)
         for stream in np.random.SeedSequence(seed, spawn_key=(index,)).spawn(5)
@@ -230,7 +234,7 @@ def _label_block(
         f"C-E{number}:\t{_categories(vote, rng)}\t()"
         for number, vote in zip((2, 3, 4), turn.votes, strict=True)
     ]
-    # The speaker's own view, which is no vote: another draw, often a different word.
+    # The speaker's own rating, which is no vote: drawn by itself, often another word.
     rows.append(f"C-{turn.speaker}1:\t{_WORDS[str(rng.choice(list(_WORDS)))]};\t()")
     for who, (valence, activation, dominance) in zip(("E3", "E4"), ratings, strict=True):
         rows.append(f"A-{who}:\tval {valence:.0f}; act {activation:.0f}; dom  {dominance:.0f};\t()")
@@ -291,11 +295,13 @@ def _check_replaceable(root: Path) -> None:
 
 
 def _put_in_place(draft: Path, root: Path) -> None:
-    """Rename the finished folder to `root`; a sample corpus that stands there goes away.
+    """Rename the finished folder to `root`, and remove the sample corpus that was there.
 
-    Nothing is synced: thousands of small files would take longer than making them did, and what a
-    power cut spoils can be made again.
+    Nothing is fsynced: for thousands of small files that would take longer than making them. What a
+    power failure damages can be made again.
     """
+    # A folder cannot be renamed over one that is not empty, so the old one makes way first. It has
+    # a temporary's name: if we are killed here, the next call removes it.
     old = atomic.temporary(root.with_name(f"{root.name}.old"))
     if root.exists():
         root.rename(old)

@@ -1,11 +1,12 @@
-"""The process that the sample corpus is drawn from. `ceilings` inverts these very tables.
+"""The process that the sample corpus is drawn from; `ceilings` inverts the same tables.
 
 A hidden emotion follows one Markov chain per speaker and dialogue. Given the emotion, three things
 are independent: the word cue (which kind of line is written), the prosody cue (how the turn is
-spoken) and each annotator's vote. The tables were searched for ceilings near 75 % for words, 60 %
-for prosody, 84 % for both, 90 % with the past and 93 % with the whole dialogue: words confuse what
-prosody tells apart (anger with frustration, happiness with neutral) and the other way round (anger
-with happiness, neutral with sadness), so that both together leave doubts that context can settle.
+spoken) and each annotator's vote. The tables were chosen by a search to give ceilings near 75 % for
+words, 60 % for prosody, 84 % for both, 90 % with the past and 93 % with the whole dialogue. Words
+confuse what prosody tells apart (anger with frustration, happiness with neutral), and prosody
+confuses what words tell apart (anger with happiness, neutral with sadness). What both together
+leave open, context can settle.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from shards.sample.ceilings import RELEASE_RULE, Process, release_code
 EMOTIONS = ("anger", "frustration", "happiness", "neutral", "sadness")
 SHARES = np.array([0.17, 0.22, 0.22, 0.22, 0.17])  # of each emotion, at any time
 
-# With this probability a turn keeps its emotion; else it is drawn anew from SHARES (which may be
-# the same one: together an emotion persists with about 0.76).
+# With this probability a turn keeps the last turn's emotion; otherwise one is drawn from SHARES,
+# which may be the same. Altogether an emotion persists with a probability of about 0.76.
 KEEP = 0.70
 
 WORDS_GIVEN_EMOTION = np.array(  # rows: emotion; columns: the cue that the line carries
@@ -109,6 +110,8 @@ def draw_dialogue(rng: np.random.Generator) -> list[DrawnTurn]:
     last: dict[str, int] = {}
     count = {"F": 0, "M": 0}
     turns = []
+    # The order of the draws below is part of the recipe (`corpus.VERSION`): another order would
+    # make another corpus of the same seed.
     for _ in range(int(rng.integers(MIN_TURNS, MAX_TURNS + 1))):
         odds = PROCESS.transition[last[speaker]] if speaker in last else PROCESS.initial
         emotion = last[speaker] = _draw(odds, rng)

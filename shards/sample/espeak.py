@@ -1,9 +1,9 @@
 """eSpeak NG through ctypes: phonemes in, samples out, the same ones each time.
 
 The library and its data come from the wheel `espeakng-loader` (eSpeak NG is GPL-3.0). eSpeak keeps
-state between sentences (the slow flutter of the voice and the phase of its wave) that no call of
-its interface resets, so a sentence would depend on those before it. Loading the library afresh for
-each sentence takes a millisecond and removes that.
+state between sentences (the slow flutter of the voice, the phase of its wave) that no function of
+its interface resets, so a sentence would sound different after different sentences. So the library
+is loaded anew for each sentence, which takes a millisecond.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Callback = ctypes.CFUNCTYPE(
 
 
 class VoiceError(UserError):
-    """eSpeak NG is missing, or does not do what it is asked."""
+    """eSpeak NG is missing, or a call to it has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def speak(phonemes: str, voice: str, manner: Manner) -> np.ndarray:
 
     @_Callback
     def collect(samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int) -> int:
-        if count > 0:
+        if count > 0:  # copied: eSpeak writes its next samples into the same buffer
             chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
@@ -88,6 +88,8 @@ def speak(phonemes: str, voice: str, manner: Manner) -> np.ndarray:
         library.espeak_Synth(text, len(text), 0, 0, 0, _UTF8_WITH_PHONEMES, None, None)
         library.espeak_Terminate()
     finally:
+        # ctypes never unloads a library by itself. Unless this one is unloaded, the next `CDLL`
+        # gets the same copy of it, with the state that this sentence has left.
         _ctypes.dlclose(library._handle)
     if not chunks:
         raise VoiceError(f"eSpeak NG says nothing for {phonemes!r}")

@@ -1,8 +1,8 @@
 """How a turn of the sample corpus sounds: random syllables, spoken in one of five manners.
 
-The syllables, and how many there are, know nothing of the emotion or of the transcript: were the
-written words spoken, an audio model could learn them, and the ceiling of audio would be none.
-Emotion is in the prosody alone: rate, pitch, range of pitch, and loudness.
+The syllables, and their number, do not depend on the emotion or the transcript. If the written
+words were spoken, an audio model could learn them and pass the ceiling of the audio. Emotion is in
+the prosody alone: rate, pitch, range of pitch, and loudness.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PROSODIES = (
     Prosody(rate=128, pitch=15, range=5, loudness=-41),
 )
 FLAT = Prosody(rate=170, pitch=50, range=50, loudness=-32)  # for a corpus without prosody
-JITTER = 0.07  # each value varies by as much, the loudness by as much of its amplitude
+JITTER = 0.07  # share by which each value varies; the loudness varies by it in amplitude, not in dB
 ROOM_NOISE = -70.0  # dB of full scale: a recording has no digital silence
 MARGIN = (0.05, 0.20)  # seconds of room before and after the speech
 
@@ -69,15 +69,17 @@ def describe() -> dict[str, Any]:
 
 def draw_syllables(rng: np.random.Generator) -> str:
     """A pseudo-sentence in eSpeak's mnemonics: words of 2 or 3 syllables, stressed on the first."""
-    left = int(rng.integers(MIN_SYLLABLES, MAX_SYLLABLES + 1))
+    remaining = int(rng.integers(MIN_SYLLABLES, MAX_SYLLABLES + 1))
     words = []
-    while left:
-        size = left if left <= 3 else int(rng.integers(2, 4)) if left > 4 else 2
+    while remaining:
+        # Of four syllables two are taken, so that never a single one is left over. Three syllables
+        # are drawn for every word, used or not: the number of draws is part of the recipe.
+        size = remaining if remaining <= 3 else int(rng.integers(2, 4)) if remaining > 4 else 2
         syllables = [
             rng.choice(CONSONANTS) + stress + rng.choice(VOWELS) for stress in ("'", "", "")
         ]
         words.append("".join(syllables[:size]))
-        left -= size
+        remaining -= size
     return " ".join(words)
 
 
@@ -97,11 +99,12 @@ def render(phonemes: str, speaker: str, prosody: Prosody, rng: np.random.Generat
     spoken *= level / np.sqrt(np.mean(spoken**2))
     before, after = (int(s * SAMPLE_RATE) for s in rng.uniform(*MARGIN, size=2))
     wave = np.pad(spoken, (before, after))
+    # Added to the silence as well: digital silence would have no level in dB.
     wave += 10 ** (ROOM_NOISE / 20) * rng.standard_normal(len(wave))
     return np.round(np.clip(wave, -1, 1) * 32767).astype("<i2")
 
 
 def _trim(wave: np.ndarray) -> np.ndarray:
-    """Without the silence that eSpeak leaves at both ends."""
-    heard = np.flatnonzero(np.abs(wave) > 1e-3)
-    return wave[heard[0] : heard[-1] + 1]
+    """`wave` without the silence that eSpeak leaves at both ends."""
+    audible = np.flatnonzero(np.abs(wave) > 1e-3)
+    return wave[audible[0] : audible[-1] + 1]

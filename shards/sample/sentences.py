@@ -1,7 +1,8 @@
 """The written lines of the sample corpus: what a transcript says, and which cue it carries.
 
-Each line belongs to exactly one of the five word cues. The things that are spoken about are the
-same for all cues, so only what is said about them tells a cue. Every sentence was made up here.
+Each line belongs to exactly one of the five word cues. The things spoken about are the same for all
+cues, so that only what is said about them reveals the cue. Every sentence was made up for this
+corpus.
 """
 
 from __future__ import annotations
