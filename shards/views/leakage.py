@@ -1,4 +1,4 @@
-"""What the parts of a view share: reported for every view, refused where a protocol forbids it."""
+"""What the parts of a view have in common: reported for every view, refused where forbidden."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def overlap_of(turns: Turns, members: dict[str, np.ndarray]) -> Overlap:
         members: part name -> int64, the turns in it.
 
     Returns:
-        `["train-test"]["speaker"]` = `{"turns": n, "share": n / turns of test}`: the turns of the
-        second part whose speaker is found in the first; likewise for the other pairs and facts.
-        Turns without text count as sharing none.
+        `["train-test"]["speaker"]` = `{"turns": n, "share": n / turns of test}`, where n counts the
+        turns of the second part whose speaker also occurs in the first; likewise for the other
+        pairs and facts. Turns without text share no text.
     """
     report: Overlap = {}
     for first, second in PAIRS:
@@ -46,9 +46,9 @@ def check_rows(
         rows: part name -> int64, rows of the dataset.
 
     Raises:
-        ViewError: a row twice in a part or outside the label set; a variant in validation or test;
-            an utterance (or a copy of it) on two sides; a speaker, dialogue, text or script on two
-            sides of a protocol that keeps them apart.
+        ViewError: a row is in a part twice, or outside the label set; an augmented variant is in
+            validation or test; an utterance (or a variant of it) is in two parts; a speaker,
+            dialogue, text or script is in two parts that the protocol keeps apart.
     """
     members = {}
     for part in PARTS:
@@ -68,7 +68,7 @@ def check_rows(
         both = np.intersect1d(members[first], members[second])
         if len(both):
             raise ViewError(
-                f"{len(both)} utterances stand (themselves or as copies) both in {first} and in "
+                f"{len(both)} utterances (or copies of them) are both in {first} and in "
                 f"{second}, for example {turns.ids[both[0]]}; split by utterance, never by sample"
             )
     for fact, pairs in PROTOCOLS[config.protocol].keeps_apart(config).items():
@@ -86,7 +86,7 @@ def check_rows(
 
 
 def _shared(turns: Turns, fact: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The turns among `second` whose `fact` occurs among `first`; an empty fact is no fact."""
+    """The turns of `second` whose `fact` also occurs in `first`; an empty fact is never shared."""
     values = getattr(turns, fact)
     known = set(values[first]) - {"", None}
     shares = np.fromiter((value in known for value in values[second]), bool, len(second))

@@ -1,24 +1,25 @@
-"""Protocols: on which side of an experiment each turn stands.
+"""Protocols: which part of an experiment (training, validation, test) each turn belongs to.
 
 =======================  ==========================================================================
 `random`                 turns at random, stratified on the label, as scikit-learn's
                          `train_test_split` does it on turns sorted by id: test first, then
                          validation. Speakers, dialogues and texts are shared between the parts.
-`random_dialogues`       whole dialogues at random; of many draws the one whose parts come nearest
-                         to the shares, class by class.
+`random_dialogues`       whole dialogues at random: of many draws, the one whose parts come nearest
+                         to the shares in every class.
 `leave_one_session_out`  the fold's session is the test part, the next session (in cyclic order)
                          validation, so that all three parts have their own speakers. With
                          `val_from_train`, validation is that share of the other sessions' turns,
-                         in whole dialogues: more to train on, but its speakers are trained on.
+                         in whole dialogues: more turns to train on, but validation then has
+                         speakers of the training part.
 `leave_one_speaker_out`  the fold's speaker is the test part; validation is the other speaker of
                          the session, as is customary (the next of them where there are more, the
-                         next of all where there is none). Both sides of a dialogue are split.
+                         next of all where there is none). This splits the two sides of a dialogue.
 `official`               the corpus' own split. A missing validation part is drawn from its
                          training part, in whole dialogues.
-`script_disjoint`        no script and no text on two sides. Turns of scripted dialogues go by
-                         script (`turns.script_of`), all others by text. A text that still stands
-                         on two sides ("Okay.") stays where most of its turns are; its other turns
-                         leave the view, and their number is stated.
+`script_disjoint`        no script and no text in two parts. Turns of scripted dialogues are grouped
+                         by script (`turns.script_of`), all others by text. A text that is still in
+                         two parts ("Okay.") stays where most of its turns are; its other turns
+                         leave the view, which states their number.
 =======================  ==========================================================================
 """
 
@@ -42,20 +43,20 @@ PAIRS_WITH_TEST = tuple(pair for pair in ALL_PAIRS if "test" in pair)
 Promises = dict[str, tuple[frozenset[str], ...]]  # fact -> pairs of parts that do not share it
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-_DRAWS = 256  # orders of the groups that are tried
-_DRAW_CELLS = 2_000_000  # bounds memory and time: draws x groups x classes
+_DRAWS = 256  # random orders of the groups to choose from
+_DRAW_CELLS = 2_000_000  # draws x groups x classes at most, to bound memory and time
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to give every turn its part.
+    """One way to assign every turn to a part.
 
     Attributes:
         assign: (turns of the label set, their classes int64 [turns], the label set, the view's
-            settings) -> the part of each turn, int8 [turns], and notes for people. Raises ViewError
-            where it cannot be carried out.
-        keeps_apart: the view's settings -> the facts that no two parts share, and of which pairs of
-            parts that holds. `shards.views.leakage` refuses a view that breaks it.
+            settings) -> the part of each turn, int8 [turns], and notes to show. Raises ViewError if
+            these turns cannot be split in this way.
+        keeps_apart: the view's settings -> by fact ("speaker"), the pairs of parts that must not
+            share a value of it. `shards.views.leakage` refuses a view that breaks this.
         fold: the fact whose values are the folds ("session", "speaker"); None for a protocol that
             is drawn by seed.
     """
@@ -78,7 +79,8 @@ def _random(
     from sklearn.model_selection import train_test_split  # takes a second to import
 
     everything = np.arange(len(labels))
-    # The size of validation as a count: val / (1 - test) of the rest is the same but for rounding.
+    # A count, not the share val / (1 - test) of the rest: that is the same but for rounding, and a
+    # turn more or less would be another split.
     val = config.val_from_train or round(config.val * len(labels))
     try:
         rest, test = train_test_split(
@@ -122,7 +124,8 @@ def _leave_session(
     if len(sessions) < 3:
         raise ViewError(
             f"leave_one_session_out needs three sessions (to test, validate and train), here are "
-            f"{', '.join(sessions)}; set val_from_train to draw validation from the training turns"
+            f"only {', '.join(sessions)}; set val_from_train to draw validation from the training "
+            "turns"
         )
     following = sessions[(sessions.index(fold) + 1) % len(sessions)]
     parts[turns.session == following] = VAL
@@ -136,7 +139,7 @@ def _leave_speaker(
     if len(speakers) < 3:
         raise ViewError(
             "leave_one_speaker_out needs three speakers (to test, validate and train), here are "
-            f"{', '.join(speakers)}; use another protocol"
+            f"only {', '.join(speakers)}; use another protocol"
         )
     sessions = set(turns.session[turns.speaker == fold])
     beside = set(turns.speaker[np.isin(turns.session, list(sessions))])
@@ -194,11 +197,12 @@ def _script_disjoint(
     spoken = np.flatnonzero(turns.text != "")
     _, text = np.unique(turns.text[spoken].astype(str), return_inverse=True)
     counts = np.zeros((text.max(initial=-1) + 1, len(PARTS)), np.int64)
+    # Not `counts[...] += 1`, which would count a pair of indices once however often it occurs.
     np.add.at(counts, (text, parts[spoken]), 1)
     gone = spoken[counts.argmax(axis=1)[text] != parts[spoken]]
     kept = ", ".join(f"{np.sum(parts[gone] == i)} {name}" for i, name in enumerate(PARTS))
     parts[gone] = NOWHERE
-    return parts, [f"turns left out because their text stands on another side: {kept}"]
+    return parts, [f"turns left out because their text is in another part: {kept}"]
 
 
 def _draw_groups(
@@ -209,11 +213,13 @@ def _draw_groups(
     config: ViewConfig,
     what: str,
 ) -> np.ndarray:
-    """Deal whole groups to the parts of `shares` (the rest is TRAIN), every class to each part.
+    """Assign whole groups to the parts of `shares` (the rest is TRAIN), every class to each part.
 
-    Many orders of the groups are drawn from the seed; in each, the parts are consecutive runs that
-    end nearest to their share. The order whose class counts come nearest to the wanted ones
-    (chi-squared) wins. `RandomState` is used because its stream is frozen for ever.
+    Many orders of the groups are drawn from the seed. In each order the parts are consecutive runs
+    of groups, cut where the number of turns comes nearest to the share. The order whose class
+    counts are nearest to the ideal ones (chi-squared) wins.
+
+    Returns int8 [turns]. Raises ViewError if some part would have no turn of some class.
     """
     names, of_turn = np.unique(groups.astype(str), return_inverse=True)
     classes = len(label_set.classes)
@@ -227,6 +233,8 @@ def _draw_groups(
             f"occur in too few {what} groups: {', '.join(few)}; use a label set without them"
         )
     draws = int(np.clip(_DRAW_CELLS // table.size, 8, _DRAWS))
+    # `RandomState`, because numpy promises never to change its stream, and a stable sort: the same
+    # seed must give the same parts under every release.
     keys = np.random.RandomState(config.seed).random_sample((draws, len(names)))
     order = keys.argsort(axis=1, kind="stable")
     filled = table[order].cumsum(axis=1)  # [draws, groups, classes]
@@ -237,6 +245,7 @@ def _draw_groups(
     reached = np.stack([filled[np.arange(draws), end] for end in ends], axis=1)
     got = np.diff(reached, axis=1, prepend=0)  # [draws, parts, classes]
     ideal = np.array([*shares.values(), 1 - wanted[-1]])[:, None] * table.sum(axis=0)
+    # A part without a class costs more than any deviation: it wins only if all draws have one.
     cost = ((got - ideal) ** 2 / ideal).sum(axis=(1, 2)) + 1e9 * (got == 0).sum(axis=(1, 2))
     best = int(cost.argmin())
     lacking = [c for i, c in enumerate(label_set.classes) if (got[best, :, i] == 0).any()]
@@ -246,6 +255,7 @@ def _draw_groups(
             f"some part always lacked {', '.join(lacking)}; use another seed, larger shares, or a "
             "label set without the rare classes"
         )
+    # The inverse of the permutation: where each group stands in the order that won.
     place = np.empty(len(names), np.int64)
     place[order[best]] = np.arange(len(names))
     run = np.searchsorted([end[best] for end in ends], place)
@@ -253,7 +263,7 @@ def _draw_groups(
 
 
 def _sessions_apart(config: ViewConfig) -> Promises:
-    # Validation that is drawn from the training sessions has their speakers.
+    # Validation drawn from the training sessions shares their speakers.
     pairs = ALL_PAIRS if config.val_from_train is None else PAIRS_WITH_TEST
     return {"speaker": pairs, "session": pairs, "dialogue": ALL_PAIRS}
 
@@ -278,10 +288,11 @@ else:
 
 
 class ViewConfig(Config):
-    """Which rows train, select and test a model; see this module for the protocols.
+    """Which rows train, select and test a model; this module's docstring lists the protocols.
 
-    `test` and `val` are shares of all turns of the label set. `val_from_train` takes the
-    validation part as a share of what is not test instead. `fold` names what is left out.
+    `test` and `val` are shares of all turns of the label set. With `val_from_train`, validation is
+    that share of the turns that are not test instead. `fold` names the session or speaker that is
+    the test part.
     """
 
     protocol: ProtocolName = "random"
@@ -304,6 +315,6 @@ class ViewConfig(Config):
 
 
 def folds_of(turns: Turns, protocol: str) -> list[str]:
-    """The folds of a protocol, sorted; none for one that is drawn by seed."""
+    """The folds of a protocol, sorted; none for a protocol that is drawn by seed."""
     fact = PROTOCOLS[protocol].fold
     return [] if fact is None else sorted(set(getattr(turns, fact)))

@@ -1,8 +1,8 @@
-"""Rows seen as turns: the facts by which views are drawn, one entry an utterance.
+"""From rows to turns: the facts by which views are drawn, one entry an utterance.
 
-A dataset has a row for each sample, so several for one utterance (its variants). Everything that
-decides on which side an utterance stands is a fact of the utterance; here the rows are folded into
-utterances once, and rows that contradict each other are refused.
+A dataset has a row for each sample, so several for one utterance (its variants). What decides the
+part of an utterance are facts of the utterance. Here rows are grouped into utterances, and rows
+that contradict each other are refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SCRIPT = re.compile(r"script\d+(?:_\d+)?")
 
 
 class ViewError(UserError):
-    """A view that cannot be made of these rows, or that would leak between its parts."""
+    """A view that cannot be made of these rows, or whose parts would leak into each other."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Turns:
 
     `of_row` int64 [rows]: the utterance of each row. `clean` int64 [n]: its clean row.
     `is_clean` bool [rows]. The rest are object arrays [n]: `text` is normalised (see
-    `normalise_text`), empty where there is none; `script` is empty for what follows no script.
+    `normalise_text`), "" where there is none; `script` is "" for a turn that follows no script.
     """
 
     ids: np.ndarray
@@ -54,9 +54,10 @@ class Turns:
 
 
 def turns_of(source: Mapping[str, Any] | Sequence[Utterance]) -> Turns:
-    """Fold index columns (see `COLUMNS`; `text`, `split`, `turn` may lack) or utterances.
+    """The turns behind index columns, or behind a corpus' utterances, which count as clean rows.
 
-    Columns are sequences of equal length, or pyarrow columns. Utterances count as clean rows.
+    Columns are those of `COLUMNS`, as sequences of equal length or pyarrow columns; `text`, `split`
+    and `turn` may be missing.
 
     Raises:
         ViewError: a column is missing, a sample occurs twice, an utterance has no clean sample, or
@@ -73,7 +74,9 @@ def turns_of(source: Mapping[str, Any] | Sequence[Utterance]) -> Turns:
         seen: set[tuple[str, str]] = set()
         for pair in zip(utterance, variant, strict=True):
             if pair in seen:
-                raise ViewError(f"sample {pair[0]} ({pair[1]}) stands twice in the index; rebuild")
+                raise ViewError(
+                    f"sample {pair[0]} ({pair[1]}) is in the index twice; rebuild the shards"
+                )
             seen.add(pair)
     clean = np.full(len(ids), -1, np.int64)
     clean[of_row[is_clean]] = np.flatnonzero(is_clean)
@@ -90,7 +93,7 @@ def turns_of(source: Mapping[str, Any] | Sequence[Utterance]) -> Turns:
                 f"the samples of utterance {utterance[row]} disagree: {name} is "
                 f"{columns[name][row]!r} in variant {variant[row]!r} and "
                 f"{columns[name][clean[of_row[row]]]!r} in {CLEAN!r}; an utterance and its copies "
-                "must stand on one side, so rebuild the shards"
+                "must be in one part, so rebuild the shards"
             )
     facts = {name: columns[name][clean] for name in (*_SHARED, "turn")}
     text = _objects([normalise_text(value) for value in columns["text"][clean]])
@@ -99,7 +102,7 @@ def turns_of(source: Mapping[str, Any] | Sequence[Utterance]) -> Turns:
 
 
 def normalise_text(text: str | None) -> str:
-    """What makes two transcripts "the same": words without tags, case, and punctuation."""
+    """A transcript without tags, case and punctuation: equal results count as the same text."""
     return " ".join(_WORD.findall(_TAG.sub(" ", text).casefold())) if text else ""
 
 
@@ -138,6 +141,7 @@ _OPTIONAL = ("text", "split", "turn")
 
 
 def _objects(values: list[Any]) -> np.ndarray:
+    # Not np.array(values): its dtype would depend on the values (fixed-width strings, integers).
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array

@@ -1,8 +1,8 @@
-"""Views: protocols as filters over the rows of a dataset; shards are never rewritten for one.
+"""Views: protocols as filters over the rows of a dataset; the shards stay as they are.
 
-A view names the rows of its three parts. Validation and test hold clean rows only; training holds
-every variant of its utterances. Rows outside the label set are in no part; where a view keeps
-dialogues whole they can still be had as context (`View.dialogues`).
+A view lists the rows of its three parts. Validation and test hold clean rows only; training holds
+every variant of its utterances. Rows outside the label set are in no part. Where a view keeps
+dialogues whole, they still serve as context (`View.dialogues`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class View:
 
     `train` (all variants), `val` and `test` (clean only) are int64 row numbers, ascending.
     `labels` is int64 [rows], the class of every row, -1 outside the label set. `overlap` is
-    `leakage.overlap_of`'s report, fit for JSON. `digest` identifies the ids of each part: two views
-    with one digest are evaluated on the same turns. `name` tells protocol, shares, fold and seed.
+    `leakage.overlap_of`'s report, ready for JSON. `digest` is a hash of the utterance ids of each
+    part: views with the same digest train, select and test on the same turns. `name` states
+    protocol, shares, fold and seed.
     """
 
     config: ViewConfig
@@ -53,14 +54,14 @@ class View:
         return {"train": self.train, "val": self.val, "test": self.test}[part]
 
     def dialogues(self, part: str) -> list[np.ndarray]:
-        """The dialogues of a part, whole: the clean rows of each (int64) in the order of turns.
+        """The whole dialogues of a part: the clean rows of each, int64 [turns], in order of turns.
 
-        Rows that are not in `rows(part)` (outside the label set, or without a majority) are there
-        as context: they have no loss and no metric.
+        Rows that are not in `rows(part)` (outside the label set, or without a majority) are
+        included as context. They count in no loss and no metric.
 
         Raises:
-            ViewError: the view splits a dialogue. A context model would then see the training
-                turns around a test turn, and those give its label away.
+            ViewError: the view splits a dialogue. A context model would then see, around a test
+                turn, turns that it was trained on, and those give the label away.
         """
         for dialogue, parts in self._dialogue_parts.items():
             if len(parts) > 1:
@@ -77,14 +78,14 @@ class View:
 
 
 def make_view(columns: Source, config: ViewConfig) -> View:
-    """Draw the parts of `config`'s protocol over index columns (`COLUMNS`) or utterances.
+    """Split index columns (`COLUMNS`) or utterances into the parts of `config`'s protocol.
 
-    The same turns give the same view, whatever the order of rows and whether they come from the
-    index or from a reader. `text`, `split` and `turn` columns may be missing.
+    The same turns give the same view, in whatever order the rows are, and whether they come from
+    the index or from a corpus reader. The columns `text`, `split` and `turn` may be missing.
 
     Raises:
-        ViewError: rows contradict each other; the protocol cannot be carried out; a class has no
-            training turn; or the parts would share what the protocol keeps apart.
+        ViewError: rows contradict each other; these turns cannot be split in this way; a class has
+            no training turn; or the parts would share what the protocol keeps apart.
     """
     turns, chosen = turns_of(columns), label_set(config.labels)
     classes = {code: chosen.class_of(code) for code in set(turns.label)}
@@ -98,6 +99,7 @@ def make_view(columns: Source, config: ViewConfig) -> View:
     parts[inside], notes = assign(_subset(turns, inside), by_turn[inside], chosen, config)
     _check_classes(parts, by_turn, chosen, config)
 
+    # An augmented row keeps its turn's part only if that is training (0).
     row_parts = np.where(turns.is_clean | (parts[turns.of_row] == 0), parts[turns.of_row], -1)
     rows = {name: np.flatnonzero(row_parts == index) for index, name in enumerate(PARTS)}
     members = {name: np.flatnonzero(parts == index) for index, name in enumerate(PARTS)}
@@ -156,11 +158,13 @@ def _dialogues(
 ) -> tuple[dict[str, np.ndarray], dict[str, frozenset[str]]]:
     names, of_turn = np.unique(turns.dialogue.astype(str), return_inverse=True)
     place = np.array([0 if turn is None else turn for turn in turns.turn], np.int64)
-    order = np.lexsort((place, of_turn))  # ties (no turn numbers) stay in the order of ids
+    # By dialogue, then by turn number: lexsort takes its last key first. It is stable, so turns
+    # without numbers stay in the order of their ids.
+    order = np.lexsort((place, of_turn))
     starts = np.searchsorted(of_turn[order], np.arange(1, len(names)))
     rows = np.split(turns.clean[order], starts)
     has_turns = np.zeros((len(names), len(PARTS) + 1), bool)
-    has_turns[of_turn, parts] = True  # the last column takes the turns of no part: they have -1
+    has_turns[of_turn, parts] = True  # turns of no part have -1, which is the last column
     sides = [
         frozenset(part for part, here in zip(PARTS, flags, strict=False) if here)
         for flags in has_turns

@@ -248,7 +248,7 @@ def test_script_disjoint_shares_no_text_and_no_script():
     assert set.union(*scripts.values()) == {"script01_1", "script02_1", "script03_1"}
     kept = sum(len(view.rows(part)) for part in PARTS)
     assert 0.7 < kept / sum(u.label not in ("xxx", "sur") for u in FOUND) < 1
-    assert "left out because their text stands on another side" in "".join(view.notes)
+    assert "left out because their text is in another part" in "".join(view.notes)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_planted_dialogues_speakers_and_texts_are_refused():
 
 def test_a_sample_twice_or_without_a_clean_one_is_refused():
     twice = {name: [*values, values[7]] for name, values in INDEX.items()}
-    with pytest.raises(ViewError, match=f"{INDEX['utterance'][7]} .* stands twice"):
+    with pytest.raises(ViewError, match=f"{INDEX['utterance'][7]} .* is in the index twice"):
         make_view(twice, ViewConfig())
     without = {name: values[1:] for name, values in INDEX.items()}
     with pytest.raises(ViewError, match=f"{INDEX['utterance'][0]} has no clean sample"):
