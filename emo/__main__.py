@@ -8,11 +8,13 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 from emo.distributed import launcher
 from emo.distributed.launch_files import TRAIN
 from shards import __version__, atomic
+from shards.command_line import CommandParser, parse_words
 from shards.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, run_command_line
 
 EXIT_SAVED = 75  # stopped early with a checkpoint: EX_TEMPFAIL, "try again"
@@ -27,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"Train over several processes with {TRAIN} STRATEGY CONFIG [key=value ...]",
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=CommandParser
+    )
 
     def add(name: str, help: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=help, description=help)
@@ -80,10 +84,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    args = parser().parse_args(arguments)
+    args = parse_words(parser(), arguments, setting_keys)
     if args.command == "train":
         return train(args.config, args.overrides)
     return run_command_line(lambda: COMMANDS[args.command](args))
+
+
+def setting_keys() -> Iterable[tuple[str, ...]]:
+    from emo.config import ExperimentConfig
+    from shards.configfile import all_keys
+
+    return all_keys(ExperimentConfig)
 
 
 def train(path: Path, overrides: list[str]) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from shards import __version__
+from shards.command_line import CommandParser, parse_words
 from shards.errors import UserError, nearest, run_command_line
 
 BUILD_HELP = """\
@@ -27,9 +28,16 @@ the same command goes on where it was. After the configuration file, in any orde
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (by default the process' own); return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parse_words(_parser(), arguments, _setting_keys)
     command: Callable[[argparse.Namespace], int] = options.command
     return run_command_line(lambda: command(options))
+
+
+def _setting_keys() -> Iterable[tuple[str, ...]]:
+    from shards.config import ShardConfig
+    from shards.configfile import all_keys
+
+    return all_keys(ShardConfig)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="emo-shards", description="Turn a corpus of emotional speech into WebDataset shards."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
 
     def add(
         name: str, command: Callable[[argparse.Namespace], int], summary: str, more: str = ""
@@ -162,6 +170,8 @@ def _words(settings: Sequence[str], known: Sequence[str]) -> tuple[dict[str, str
     words, overrides = {}, []
     for setting in settings:
         name, equals, value = setting.partition("=")
+        if equals and name in words:
+            raise UserError(f"{name}= is given twice; it takes one value")
         if equals and name in known:
             words[name] = value
         elif equals and (near := nearest(name, known, cutoff=0.75)):

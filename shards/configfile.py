@@ -264,7 +264,7 @@ def _key_hint(kind: type[BaseModel], location: Sequence[Any], path: tuple[str, .
     key = str(location[-1])
     models = _models_at(kind, location[:-1])
     known = sorted({name for model in models for name in model.model_fields})
-    elsewhere = sorted({one for one in _all_keys(kind) if one[-1] == key and one != path})
+    elsewhere = sorted({one for one in all_keys(kind) if one[-1] == key and one != path})
     if near := nearest(key, known, 0.8 if elsewhere else 0.6):
         return f": did you mean {near!r}?"
     if 0 < len(elsewhere) <= 4:
@@ -272,11 +272,12 @@ def _key_hint(kind: type[BaseModel], location: Sequence[Any], path: tuple[str, .
     return f"; known keys: {', '.join(known)}"
 
 
-def _all_keys(kind: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def all_keys(kind: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys of a `kind`, each as the parts of its dotted path."""
     for name, field in kind.model_fields.items():
         yield (*above, name)
         for model in _models_in(field.annotation):
-            yield from _all_keys(model, (*above, name))
+            yield from all_keys(model, (*above, name))
 
 
 def _models_at(kind: type[BaseModel], location: Sequence[Any]) -> list[type[BaseModel]]:
