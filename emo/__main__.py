@@ -15,7 +15,7 @@ from emo.distributed import launcher
 from emo.distributed.launch_files import TRAIN
 from shards import __version__, atomic
 from shards.command_line import CommandParser, parse_words
-from shards.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, run_command_line
+from shards.errors import EXIT_USER_ERROR, UserError, run_command_line
 
 EXIT_SAVED = 75  # stopped early with a checkpoint: EX_TEMPFAIL, "try again"
 EXIT_TRANSIENT = 76  # another rank was killed, lost or late: the same again may well succeed
@@ -105,7 +105,7 @@ def train(path: Path, overrides: list[str]) -> int:
     for people.
     """
     launcher.die_with_parent()
-    launcher.watch(())
+    launcher.watch(("INT",))
     run: Path | None = None
     code, reason = EXIT_OTHER, "error"
     try:
@@ -126,9 +126,6 @@ def train(path: Path, overrides: list[str]) -> int:
         code, reason = EXIT_USER_ERROR, str(error)
         if not isinstance(error, OtherRankFailed) and launcher.write_exit_code(code):
             print(f"error: {error}", file=sys.stderr, flush=True)
-    except KeyboardInterrupt:
-        code, reason = EXIT_INTERRUPTED, "interrupted"
-        launcher.write_exit_code(code)
     except Exception as error:
         code, message = explain(error)
         reason = message or f"{type(error).__name__}: {error}"

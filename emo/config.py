@@ -11,7 +11,7 @@ from emo.data.config import DataConfig
 from emo.distributed.config import RuntimeConfig
 from emo.modalities import ModalityName
 from emo.models.config import ModelConfig
-from emo.training.config import OptimConfig, TrainConfig
+from emo.training.config import OptimConfig, TrainConfig, check_skipping
 from shards.configfile import Config
 
 
@@ -53,8 +53,7 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _zero_cannot_skip(self) -> ExperimentConfig:
-        if self.train.nonfinite == "skip" and self.runtime.strategy.startswith("zero"):
-            raise ValueError("train.nonfinite=skip is not to be had under ZeRO: use stop")
+        check_skipping(self.train, self.runtime.strategy)
         return self
 
     @property

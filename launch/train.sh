@@ -61,12 +61,24 @@ count_gpus() { # as CUDA does: the list is read up to the first entry that names
       count=$((count + 1))
     done
     echo "$count"
-  else # no nvidia-smi, one that fails, "No devices were found", slices of a GPU: none of it counts
+  elif command -v nvidia-smi >/dev/null; then
+    # One that fails, "No devices were found", slices of a GPU: none of it counts.
     { nvidia-smi -L 2>/dev/null || true; } | grep -c '^GPU ' || true
+  else
+    ask_driver || echo 0
   fi
 }
-gpus=$(count_gpus)
-if [[ $strategy == cpu || $gpus -eq 0 ]]; then
+ask_driver() { # a container may have GPUs and no nvidia-smi; asking torch would take seconds
+  python - 2>/dev/null <<'END'
+import ctypes
+cuda, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+assert cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0
+print(count.value)
+END
+}
+gpus=0
+if [[ $strategy != cpu ]]; then gpus=$(count_gpus); fi
+if ((gpus == 0)); then
   on_cpu=true processes=${EMO_PROCESSES:-2}
 else
   on_cpu=false processes=${EMO_PROCESSES:-$gpus}
@@ -78,10 +90,15 @@ if $on_cpu; then
   settings+=(EMO_DEVICE=cpu)
   # ZeRO on the CPU must not be told of the CPU by accelerate: it would become plain DDP.
   if [[ $strategy == zero* ]]; then settings+=(DS_ACCELERATOR=cpu); else settings+=(ACCELERATE_USE_CPU=true); fi
-  threads=$(($(nproc) / processes))
-  settings+=("OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}")
 else
   settings+=(EMO_DEVICE=gpu)
+fi
+offload() { # DeepSpeed's Adam for offloaded states works on the CPU, in OpenMP's threads
+  [[ " ${overrides[*]} " == *" runtime.offload=true "* ]] || grep -qE '^ +offload: *true' "$config"
+}
+if $on_cpu || offload; then # otherwise the launcher gives a rank on a GPU one thread
+  threads=$(($(nproc) / processes))
+  settings+=("OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}")
 fi
 
 command=(
@@ -90,6 +107,12 @@ command=(
 )
 if [[ $strategy == zero* ]]; then
   command+=(--deepspeed_config_file "$here/deepspeed/$strategy.json")
+fi
+# Each rank on the cores beside its GPU. Numbers of GPUs are the machine's there, not those of
+# CUDA_VISIBLE_DEVICES, and SLURM binds by itself.
+if ! $on_cpu && [[ -z ${CUDA_VISIBLE_DEVICES+set}${SLURM_JOB_ID:-} ]] &&
+  python -c 'import pynvml' 2>/dev/null; then
+  command+=(--enable_cpu_affinity)
 fi
 if ((nodes > 1)); then
   command+=(

@@ -8,6 +8,7 @@ knows that any such file was left behind, and removes it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 
 FOLDER = "TORCH_EXTENSIONS_DIR"  # torch's own variable
 _LOCK = "turn.lock"
+# What `flock` says on a file system without locks (Lustre mounted without `flock`, some NFS).
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
@@ -34,7 +37,13 @@ def compilation_lock() -> Iterator[None]:
     folder = Path(os.environ[FOLDER])
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in folder.glob("*/lock"):
-            leftover.unlink(missing_ok=True)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            # torch's own file `lock` has to do; one that is there may be another process' own.
+        else:
+            for leftover in folder.glob("*/lock"):
+                leftover.unlink(missing_ok=True)
         yield

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterable
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,11 @@ from shards import processes
 # Set by launch/train.sh: the file for the first exit code, and the device that it chose.
 _EXIT_FILE = "EMO_EXIT_FILE"
 _DEVICE = "EMO_DEVICE"
+_STOPPING = b"stopping: the run saves a checkpoint first (Ctrl-C once more to kill it)\n"
+# Seconds. torchrun and the terminal both send the ranks a SIGINT for one Ctrl-C.
+_ECHO = 1.0
 _stop = False
+_interrupted: float | None = None  # when the first SIGINT came
 _watched: set[signal.Signals] = set()
 
 
@@ -26,9 +32,19 @@ def launched() -> bool:
     return "WORLD_SIZE" in os.environ
 
 
+def missing_variables() -> list[str]:
+    """What a launcher would have set besides WORLD_SIZE: something else has set that one."""
+    return [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR") if name not in os.environ]
+
+
 def world() -> int:
     """Processes over all nodes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_world() -> int:
+    """Processes on this node."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def is_main() -> bool:
@@ -37,9 +53,22 @@ def is_main() -> bool:
 
 
 def die_with_parent() -> None:
-    """End this process when its launcher dies, if it has one: no rank is orphaned."""
+    """End this process when its launcher dies, if it has one: no rank is orphaned.
+
+    `accelerate launch` for one process hands no signal on. Its rank takes its end for SIGTERM.
+    """
     if launched() or _EXIT_FILE in os.environ:
         processes.die_with_parent()
+    elif "accelerate" in _parent_command():
+        processes.die_with_parent(signal.SIGTERM)
+
+
+def _parent_command() -> str:
+    """The command line of the process that started this one; empty where it cannot be read."""
+    try:
+        return Path(f"/proc/{os.getppid()}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def device() -> str | None:
@@ -50,13 +79,24 @@ def device() -> str | None:
 def watch(names: Iterable[str]) -> None:
     """From now on SIGTERM and the signals of these names (USR1 ...) only ask for a stop.
 
-    A handler sets a flag and does nothing else: the signal may come in the middle of a collective
-    or of a checkpoint, and all ranks have to stop at the same step.
+    A second SIGINT ends the process at once. Otherwise the handler only sets a flag: the signal
+    may come in the middle of a collective or of a checkpoint, and all ranks have to stop at the
+    same step.
     """
 
     def request_stop(number: int, frame: Any) -> None:
-        global _stop
+        global _stop, _interrupted
         _stop = True
+        if number != signal.SIGINT:
+            return
+        now = time.monotonic()
+        if _interrupted is None:
+            _interrupted = now
+            if is_main() and parent_process() is None:  # not a worker of the loader, its fork
+                os.write(2, _STOPPING)  # print may be in the middle of another line
+        elif now - _interrupted > (_ECHO if launched() else 0):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
 
     for name in {"TERM", *names}:
         number = signal.Signals[f"SIG{name}"]

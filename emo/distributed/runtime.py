@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import platform
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -20,25 +21,36 @@ from accelerate import Accelerator
 
 from emo.distributed import launcher
 from emo.distributed.collectives import Collectives, lost_ranks_named
-from emo.distributed.config import ZERO, RuntimeConfig, RuntimeMismatch
-from emo.distributed.strategies import check_device, differences, input_dtype, make_accelerator
+from emo.distributed.config import ZERO, RunningConfig, RuntimeConfig, RuntimeMismatch
+from emo.distributed.environment import launched, variables
+from emo.distributed.strategies import (
+    check_device,
+    differences,
+    input_dtype,
+    make_accelerator,
+    mixed_precision,
+    on_cpu,
+)
 
 
 class Runtime(Collectives):
     """Rank, world, device, precision and the collectives of one launched process.
 
     Attributes:
+        config: what runs, with nothing left open.
+        as_launched: the settings that the launcher decided.
         accelerator: accelerate's engine.
         rank, world: this process and how many there are, over all nodes.
         device: where this process' tensors live.
         dtype: what floating-point inputs must be cast to before the model sees them.
     """
 
-    def __init__(self, config: RuntimeConfig, accelerator: Accelerator) -> None:
+    def __init__(self, config: RunningConfig, accelerator: Accelerator) -> None:
         super().__init__(
             accelerator.process_index, accelerator.num_processes, config.timeout_seconds
         )
         self.config = config
+        self.as_launched: list[str] = []
         self.accelerator = accelerator
         self.device: torch.device = accelerator.device
         self.dtype = input_dtype(config)
@@ -46,17 +58,27 @@ class Runtime(Collectives):
     @classmethod
     @lost_ranks_named()
     def start(
-        cls, config: RuntimeConfig, *, accumulation: int, micro_batch: int, clip: float
+        cls, asked: RuntimeConfig, *, accumulation: int, micro_batch: int, clip: float
     ) -> Runtime:
-        """Join the launched processes.
+        """Join the launched processes. What `asked` leaves open is what the launcher started.
 
         Raises:
-            RuntimeMismatch: what the launcher started is not what `config` asks for; the message
-                lists every difference.
+            RuntimeMismatch: what the launcher started, or what was left in the environment, is not
+                what `asked` asks for; the message lists every difference.
         """
         launcher.die_with_parent()
-        launcher.watch(config.preempt_signals)
+        launcher.watch(asked.preempt_signals)
+        config = launched.running(asked)
+        variables.check(config)
         check_device(config)
+        ours = {
+            "train.accumulation": str(accumulation),
+            "optim.clip": str(clip),
+            "runtime.precision": mixed_precision(config),
+        }
+        for line in variables.notes(ours) if launcher.is_main() else ():
+            print(line, file=sys.stderr, flush=True)
+        variables.replace(config, accumulation, on_cpu(config))
         with library_remarks_hidden():
             accelerator = make_accelerator(config, accumulation, micro_batch, clip)
         problems = differences(config, accelerator)
@@ -64,9 +86,12 @@ class Runtime(Collectives):
             raise RuntimeMismatch(
                 "what runs is not what was asked for:\n  "
                 + "\n  ".join(problems)
-                + "\nstart through launch/train.sh STRATEGY CONFIG, which sets both"
+                + "\nstart through launch/train.sh STRATEGY CONFIG, which sets both, or leave "
+                "runtime.strategy and runtime.processes open"
             )
-        return cls(config, accelerator)
+        runtime = cls(config, accelerator)
+        runtime.as_launched = launched.left_open(asked)
+        return runtime
 
     @property
     def zero(self) -> bool:
@@ -80,6 +105,7 @@ class Runtime(Collectives):
         first = (
             f"strategy {self.config.strategy} · {self.world} process{'es' * (self.world > 1)} · "
             f"{self.config.precision} · {device} · torch {torch.__version__} · {platform.node()}"
+            + (f" · {', '.join(self.as_launched)} as launched" if self.as_launched else "")
         )
         return "\n".join([first, *facts])
 

@@ -25,7 +25,7 @@ from accelerate.utils import (
 )
 
 from emo.distributed import compilation, launch_files, launcher, zero
-from emo.distributed.config import ZERO, RuntimeConfig, RuntimeMismatch, Strategy
+from emo.distributed.config import ZERO, RunningConfig, RuntimeMismatch, Strategy
 
 RUNS_AS: dict[Strategy, tuple[DistributedType, ...]] = {  # accelerate's word for it
     "cpu": (DistributedType.MULTI_CPU, DistributedType.NO),
@@ -38,7 +38,7 @@ RUNS_AS: dict[Strategy, tuple[DistributedType, ...]] = {  # accelerate's word fo
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def input_dtype(config: RuntimeConfig) -> torch.dtype:
+def input_dtype(config: RunningConfig) -> torch.dtype:
     """What floating-point inputs must be cast to before the model sees them."""
     if config.precision == "fp64":
         return torch.float64
@@ -47,7 +47,12 @@ def input_dtype(config: RuntimeConfig) -> torch.dtype:
     return torch.float32
 
 
-def check_device(config: RuntimeConfig) -> None:
+def on_cpu(config: RunningConfig) -> bool:
+    """Whether training is on the CPU: asked for, or there is nothing else."""
+    return config.strategy == "cpu" or not torch.cuda.is_available()
+
+
+def check_device(config: RunningConfig) -> None:
     """Raise RuntimeMismatch for settings that this machine or this strategy does not have."""
     if launcher.device() == "gpu" and not torch.cuda.is_available():
         # Strategies other than gpu would go on, on the CPU, at a hundredth of the speed.
@@ -61,8 +66,13 @@ def check_device(config: RuntimeConfig) -> None:
             "strategy gpu was asked for, but torch sees no CUDA device; use strategy cpu, or check "
             "the driver with nvidia-smi"
         )
-    on_cpu = config.strategy == "cpu" or not torch.cuda.is_available()
-    if on_cpu and config.precision == "fp16":
+    if not on_cpu(config) and launcher.local_world() > torch.cuda.device_count():
+        raise RuntimeMismatch(
+            f"{launcher.local_world()} processes were started on this machine, which has "
+            f"{torch.cuda.device_count()} visible GPUs: start one process a GPU (EMO_PROCESSES for "
+            "launch/train.sh, num_processes for accelerate launch), or see CUDA_VISIBLE_DEVICES"
+        )
+    if on_cpu(config) and config.precision == "fp16":
         raise RuntimeMismatch("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
     if config.offload and config.strategy not in ZERO:
         raise RuntimeMismatch(f"offload belongs to ZeRO; strategy {config.strategy} has none")
@@ -73,19 +83,19 @@ def check_device(config: RuntimeConfig) -> None:
 
 
 def make_accelerator(
-    config: RuntimeConfig, accumulation: int, micro_batch: int, clip: float
+    config: RunningConfig, accumulation: int, micro_batch: int, clip: float
 ) -> Accelerator:
     """accelerate's engine for the strategy; joins the other ranks.
 
     Raises:
         RuntimeMismatch: the process was not launched for ZeRO or FSDP.
     """
-    on_cpu = not torch.cuda.is_available() or config.strategy == "cpu"
+    cpu = on_cpu(config)
     group = InitProcessGroupKwargs(
-        backend="gloo" if on_cpu else "nccl", timeout=timedelta(seconds=config.timeout_seconds)
+        backend="gloo" if cpu else "nccl", timeout=timedelta(seconds=config.timeout_seconds)
     )
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
-    mixed = _mixed_precision(config)
+    mixed = mixed_precision(config)
     common: dict[str, Any] = {
         "gradient_accumulation_steps": accumulation,
         "mixed_precision": mixed,
@@ -101,8 +111,9 @@ def make_accelerator(
         warning = zero.check_version(deepspeed.__version__)
         if warning and launcher.is_main():
             print(warning, file=sys.stderr, flush=True)
-        with compilation.compilation_lock():
-            build_shm_op()  # DeepSpeed loads it when it joins the others; now it has it already
+        if cpu:  # there is none for CUDA, for which all ranks would only queue
+            with compilation.compilation_lock():
+                build_shm_op()  # DeepSpeed loads it when it joins the others; now it has it
         return Accelerator(
             deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=settings),
             kwargs_handlers=[group],
@@ -118,8 +129,8 @@ def make_accelerator(
             # sharded one, and fails at a model with buffers. Here all ranks have the weights.
             cpu_ram_efficient_loading=False,
         )
-        accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=plugin, kwargs_handlers=[group], **common)
-        if on_cpu:
+        accelerator = Accelerator(cpu=cpu, fsdp_plugin=plugin, kwargs_handlers=[group], **common)
+        if cpu:
             # accelerate (1.15) turns FSDP into plain multi-CPU here, though torch's FSDP2 runs on
             # gloo. So its state is set to what it would be on a GPU. The tests of exactness hold
             # FSDP on the CPU to the weights that the other strategies get.
@@ -128,19 +139,19 @@ def make_accelerator(
             accelerator.state.distributed_type = DistributedType.FSDP
             accelerator.state.fsdp_plugin = plugin
             if mixed != "no":
-                plugin.set_mixed_precision(mixed)
+                plugin.setmixed_precision(mixed)
         return accelerator
     # a lone process has no group to set up
     handlers = [group, ddp] if launcher.launched() else []
-    return Accelerator(cpu=on_cpu, kwargs_handlers=handlers, **common)
+    return Accelerator(cpu=cpu, kwargs_handlers=handlers, **common)
 
 
-def _mixed_precision(config: RuntimeConfig) -> str:
+def mixed_precision(config: RunningConfig) -> str:
     """accelerate's word for the precision: full precisions are "no" mixture."""
     return config.precision if config.precision in HALF else "no"
 
 
-def _require_launched(variable: str, config: RuntimeConfig) -> None:
+def _require_launched(variable: str, config: RunningConfig) -> None:
     if os.environ.get(variable, "").lower() != "true":
         raise RuntimeMismatch(
             f"strategy {config.strategy} was asked for, but this process was not launched for it; "
@@ -149,7 +160,7 @@ def _require_launched(variable: str, config: RuntimeConfig) -> None:
 
 
 def _deepspeed_settings(
-    config: RuntimeConfig, accumulation: int, micro_batch: int, clip: float
+    config: RunningConfig, accumulation: int, micro_batch: int, clip: float
 ) -> dict[str, Any]:
     """The strategy's file with every number set by us: no `auto` is left to a library's guess."""
     settings = json.loads(launch_files.deepspeed_settings(config.strategy).read_text())
@@ -166,7 +177,7 @@ def _deepspeed_settings(
     return settings
 
 
-def differences(config: RuntimeConfig, accelerator: Accelerator) -> list[str]:
+def differences(config: RunningConfig, accelerator: Accelerator) -> list[str]:
     """One line for each setting of `config` that is not what `accelerator` runs."""
     running = accelerator.distributed_type
     problems = []
@@ -174,7 +185,7 @@ def differences(config: RuntimeConfig, accelerator: Accelerator) -> list[str]:
         problems.append(f"strategy: asked for {config.strategy}, accelerate runs {running.value}")
     if accelerator.num_processes != config.processes:
         problems.append(f"processes: asked for {config.processes}, {accelerator.num_processes} run")
-    mixed = _mixed_precision(config)
+    mixed = mixed_precision(config)
     if accelerator.mixed_precision != mixed:
         problems.append(
             f"precision: asked for {config.precision}, accelerate has {accelerator.mixed_precision}"

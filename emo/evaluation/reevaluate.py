@@ -23,7 +23,7 @@ def evaluate_again(run: Path) -> None:
     """
     config = load_config(run)
     strategy = "gpu" if torch.cuda.is_available() else "cpu"
-    here = RuntimeConfig(strategy=strategy)
+    here = RuntimeConfig(strategy=strategy, processes=1, precision="fp32")
     config = config.model_copy(update={"runtime": here, "resume": "auto", "run": run})
     runtime = Runtime.start(
         here, accumulation=1, micro_batch=config.train.evaluation_batch, clip=0.0

@@ -27,6 +27,7 @@ from shards.store.index import TOKENIZER
 def record(run: Run) -> None:
     """Write the resolved configuration, the statistics, the facts, and the command to repeat it."""
     experiment, config, folder = run.experiment, run.config, run.config.run
+    ran = run.runtime.config
     atomic.write(folder / files.CONFIG, configfile.dump(config).encode())
     if experiment.samples.statistics:
         text = json.dumps(experiment.samples.statistics.to_json())
@@ -34,7 +35,7 @@ def record(run: Run) -> None:
     if config.model.text and not (folder / files.TOKENIZER).is_dir():
         shutil.copytree(experiment.dataset.folder / TOKENIZER, folder / files.TOKENIZER)
     command = [
-        f"EMO_PROCESSES={config.runtime.processes}", "launch/train.sh", config.runtime.strategy,
+        f"EMO_PROCESSES={ran.processes}", "launch/train.sh", ran.strategy,
         str(folder / files.CONFIG), f"run={folder}-again", "resume=never",
     ]  # fmt: skip
     script = (
@@ -46,8 +47,8 @@ def record(run: Run) -> None:
         "recipe": recipe(experiment),
         "software": {"python": platform.python_version(), "torch": torch.__version__},
         "machine": {"host": socket.gethostname(), "device": str(run.runtime.device),
-                    "processes": run.runtime.world, "strategy": config.runtime.strategy,
-                    "precision": config.runtime.precision},
+                    "processes": run.runtime.world, "strategy": ran.strategy,
+                    "precision": ran.precision},
     }  # fmt: skip
     atomic.write(folder / files.RECORD, (json.dumps(contents, indent=1) + "\n").encode())
 

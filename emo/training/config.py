@@ -15,6 +15,7 @@ from pydantic import (
 
 from emo.metrics import selectable
 from shards.configfile import Config
+from shards.errors import UserError
 
 REST = "rest"  # the group of every parameter that no configured group matches
 
@@ -108,3 +109,12 @@ class TrainConfig(Config):
     @classmethod
     def _metric_is_known(cls, name: str) -> str:
         return selectable(name)
+
+
+def check_skipping(train: TrainConfig, strategy: str | None) -> None:
+    """Raise UserError for steps to be left out under a strategy that cannot.
+
+    Called again when the launcher has decided the strategy.
+    """
+    if train.nonfinite == "skip" and strategy is not None and strategy.startswith("zero"):
+        raise UserError("train.nonfinite=skip is not to be had under ZeRO: use stop")

@@ -19,6 +19,7 @@ from emo.data.plan import Share, check_slices
 from emo.data.source import Batch, check_skipped
 from emo.data.steps import TrainingSteps, trace_of
 from emo.distributed.collectives import Votes
+from emo.distributed.environment import launched
 from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
 from emo.evaluation.outputs import StopRequested, fetch, predict_part
@@ -33,6 +34,7 @@ from emo.runs.run import Run
 from emo.runs.tracker import Tracker
 from emo.training import optim
 from emo.training.closed_form import fit_head
+from emo.training.config import check_skipping
 from emo.training.step import check_loss_scale, train_step
 from emo.training.warm_up import warm_up
 from shards import atomic
@@ -53,7 +55,9 @@ def train(config: ExperimentConfig) -> Outcome:
     """
     started = time.monotonic()
     settings = config.train
-    world = config.runtime.processes
+    asked = launched.running(config.runtime)
+    check_skipping(settings, asked.strategy)
+    world = asked.processes
     micro_batch = check_slices(settings.global_batch, world, settings.accumulation)
     runtime = Runtime.start(
         config.runtime,
@@ -61,6 +65,7 @@ def train(config: ExperimentConfig) -> Outcome:
         micro_batch=micro_batch,
         clip=config.optim.clip or 0.0,
     )
+    config = config.model_copy(update={"runtime": runtime.config})  # what ran is what is recorded
     with open_run(runtime, config) as resumable:
         experiment = Experiment.build(runtime, config)
         optimizer = optim.build_optimizer(experiment.model, config.optim, config.runtime.offload)

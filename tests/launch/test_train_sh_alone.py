@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -82,6 +83,35 @@ def test_gpus_are_counted_by_nvidia_smi(script, strategy, says, count):
     says = says.replace("\n", "\\n")
     run = script(strategy, "--dry-run", programs={"nvidia-smi": says})
     assert processes(run) == count
+
+
+DRIVER = """
+int cuInit(unsigned flags) { return 0; }
+int cuDeviceGetCount(int *count) { *count = 3; return 0; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="makes a driver that says what it is told")
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="nvidia-smi would be asked")
+def test_a_container_with_gpus_and_no_nvidia_smi_runs_on_them(script, tmp_path):
+    (tmp_path / "driver.c").write_text(DRIVER)
+    library = tmp_path / "libcuda.so.1"
+    made = ["gcc", "-shared", "-fPIC", "-o", str(library), str(tmp_path / "driver.c")]
+    subprocess.run(made, check=True)
+    python = {"python": f'exec {sys.executable} "$@"'}
+    run = script("zero2", "--dry-run", programs=python, LD_LIBRARY_PATH=str(tmp_path))
+    said, complaint = run.communicate(timeout=30)
+    assert "--num_processes 3 " in said, complaint
+    assert "EMO_DEVICE=gpu" in said
+    assert "DS_ACCELERATOR" not in said
+
+
+@pytest.mark.parametrize(("override", "has"), [("runtime.offload=true", True), ("a=b", False)])
+def test_offloaded_optimizers_on_gpus_get_threads(script, override, has):
+    two = GPU.format(0, "a") + GPU.format(1, "b")
+    run = script("zero2", override, "--dry-run", programs={"nvidia-smi": f"printf '{two}'"})
+    said, _ = run.communicate(timeout=30)
+    assert ("OMP_NUM_THREADS=" in said) == has
 
 
 def test_a_training_on_the_cpu_asks_for_no_gpu(script):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -22,6 +23,21 @@ def test_a_lock_that_a_killed_process_left_is_removed(tmp_path: Path, monkeypatc
     left.touch()
     with compilation.compilation_lock():
         assert not left.exists()
+
+
+def test_a_file_system_without_locks_is_no_error(tmp_path: Path, monkeypatch: Any) -> None:
+    """Lustre mounted without `flock`; torch's own file says then who compiles."""
+
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setenv(compilation.FOLDER, str(tmp_path))
+    monkeypatch.setattr(compilation.fcntl, "flock", flock)
+    (tmp_path / "some_operation").mkdir()
+    theirs = tmp_path / "some_operation" / "lock"
+    theirs.touch()
+    with compilation.compilation_lock():
+        assert theirs.exists()
 
 
 def test_a_turn_ends_with_the_process_that_has_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What was asked for is what runs, or the run does not begin."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from emo.distributed.config import RuntimeConfig, RuntimeMismatch
+from emo.distributed.environment import variables
+from emo.distributed.environment.launched import running
 from emo.distributed.strategies import check_device
 from shards.configfile import parse
 
@@ -30,13 +34,13 @@ CPU_ONLY = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machin
 )
 def test_settings_that_would_silently_become_others(settings, message):
     with pytest.raises(RuntimeMismatch, match=message):
-        check_device(parse(RuntimeConfig, settings, where="test"))
+        check_device(running(parse(RuntimeConfig, settings, where="test")))
 
 
 @CPU_ONLY
 @pytest.mark.parametrize("strategy", ["cpu", "gpu", "zero2", "fsdp"])
 def test_gpus_that_the_launcher_found_and_torch_does_not_are_an_error(strategy, monkeypatch):
-    config = parse(RuntimeConfig, {"strategy": strategy}, where="test")
+    config = running(parse(RuntimeConfig, {"strategy": strategy}, where="test"))
     monkeypatch.setenv("EMO_DEVICE", "gpu")
     with pytest.raises(RuntimeMismatch, match="found GPUs, but torch sees no CUDA device"):
         check_device(config)
@@ -85,15 +89,19 @@ def found(tmp_path_factory, tiny, make_settings, together):
         config = make_settings(tiny, folder / name, runtime=runtime, train__epochs=1)
         return {"strategy": launched, "config": config, "environment": env or {}}
 
+    left = {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+            "PMI_SIZE": "3"}  # fmt: skip
     return together(
         folder,
         2,
         [
             job("processes", "cpu", processes=3),
+            job("plain", "cpu"),
             job("zero-not-launched", "cpu", strategy="zero2"),
             job("fsdp-not-launched", "cpu", strategy="fsdp"),
             job("zero-on-the-cpu-flag", "zero2", env={"ACCELERATE_USE_CPU": "true"}),
-            job("precision", "cpu", env={"ACCELERATE_MIXED_PRECISION": "bf16"}),
+            job("precision", "cpu", env=left, precision="fp32"),
+            job("as-launched", "cpu", env={"ACCELERATE_MIXED_PRECISION": "bf16"}),
         ],
     )
 
@@ -113,6 +121,72 @@ def test_every_rank_stops_where_something_else_runs(name, message, found):
     assert not (found[name].run / "config.yaml").exists()
 
 
-def test_the_environment_does_not_change_the_precision(found):
+def test_the_environment_does_not_change_what_the_configuration_says(found):
     assert set(found["precision"].outcomes) == {"done"}
-    assert found["precision"].weights()["fusion.head.weight"].dtype == torch.float32
+    recorded = yaml.safe_load((found["precision"].run / "config.yaml").read_text())
+    assert recorded["runtime"]["precision"] == "fp32"
+    # With 4 steps of accumulation left in the shell, ranks would train apart: nothing would be
+    # exchanged in the steps between.
+    one, two = (found[name].losses[2] for name in ("precision", "plain"))
+    assert one == two
+
+
+def test_a_precision_that_is_left_open_is_the_launchers(found):
+    assert set(found["as-launched"].outcomes) == {"done"}
+    recorded = yaml.safe_load((found["as-launched"].run / "config.yaml").read_text())
+    assert recorded["runtime"]["precision"] == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("environment", "settings", "message"),
+    [
+        ({"PMI_SIZE": "2"}, {}, "PMI_SIZE=2: mpirun's"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, {}, "OMPI_COMM_WORLD_SIZE=2"),
+        ({"WORLD_SIZE": "2"}, {}, "WORLD_SIZE=2: RANK, LOCAL_RANK, MASTER_ADDR not set"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, {}, "no launcher started this process"),
+        ({"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"}, {}, "runtime.compile=true"),
+        ({"ACCELERATE_TORCH_DEVICE": "cpu"}, {}, "runtime.strategy decides"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, {}, "no Megatron-LM"),
+        ({"TORCHDYNAMO_DISABLE": "1"}, {"compile": True}, "runtime.compile=false"),
+        ({"FSDP_OFFLOAD_PARAMS": "true"}, {"strategy": "fsdp"}, "FSDP_OFFLOAD_PARAMS=true"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_what_a_shell_still_holds_is_refused_by_name(environment, settings, message, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RuntimeMismatch, match="the environment asks for something") as caught:
+        variables.check(running(parse(RuntimeConfig, settings, where="test")))
+    assert message in str(caught.value)
+
+
+def test_harmless_words_of_launchers_are_taken(monkeypatch):
+    for name, value in (("ACCELERATE_DYNAMO_BACKEND", "no"), ("TORCHDYNAMO_DISABLE", "1"),
+                        ("FSDP_OFFLOAD_PARAMS", "false"), ("PMI_SIZE", "1")):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    variables.check(running(RuntimeConfig()))
+
+
+def test_settings_of_the_launcher_that_do_not_count_are_said(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    ours = {"train.accumulation": "1", "optim.clip": "0.0", "runtime.precision": "bf16"}
+    said = variables.notes(ours)
+    assert len(said) == 2
+    assert said[0].endswith("ACCELERATE_GRADIENT_ACCUMULATION_STEPS=4")
+    assert said[1].startswith("note: runtime.precision counts (bf16)")
+    assert variables.notes(ours | {"train.accumulation": "4", "runtime.precision": "fp16"}) == []
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_the_stage_of_zero_is_that_of_the_launchers_file(stage, monkeypatch, tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": stage}, "bf16": {"enabled": True}}))
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(path))
+    found = running(RuntimeConfig())
+    assert (found.strategy, found.precision) == (f"zero{stage}", "bf16")
+    monkeypatch.delenv("ACCELERATE_DEEPSPEED_CONFIG_FILE")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", str(stage))
+    assert running(RuntimeConfig()).strategy == f"zero{stage}"
+    assert running(RuntimeConfig(strategy="cpu", processes=3)).processes == 3
