@@ -139,7 +139,7 @@ def make_accelerator(
             accelerator.state.distributed_type = DistributedType.FSDP
             accelerator.state.fsdp_plugin = plugin
             if mixed != "no":
-                plugin.setmixed_precision(mixed)
+                plugin.set_mixed_precision(mixed)
         return accelerator
     # a lone process has no group to set up
     handlers = [group, ddp] if launcher.launched() else []
