@@ -9,8 +9,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 QUICK := tests/test_imports.py tests/test_house_rules.py tests/test_configs.py \
 	tests/shards/test_configfile.py tests/shards/test_cli.py tests/shards/build/test_job.py \
 	tests/shards/store/test_verify.py tests/shards/views tests/emo/test_metrics.py \
-	tests/emo/data/test_plan.py tests/emo/models/test_model.py tests/emo/runs \
-	tests/emo/comparison/test_compare.py tests/launch/test_train_sh_alone.py \
+	tests/emo/data/test_plan.py tests/emo/data/test_orders.py tests/emo/models/test_model.py \
+	tests/emo/runs tests/emo/comparison/test_compare.py tests/launch/test_train_sh_alone.py \
 	tests/launch/test_failures.py::test_a_run_that_ends_well_says_so_in_five_lines_and_a_file \
 	tests/launch/test_failures.py::test_a_bug_on_one_rank_ends_all_and_is_shown_alone
 

@@ -6,16 +6,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SOURCES = ("emo", "shards", "launch", "slurm")
 PARAMETERS, LINES, MODULES = 6, 350, 9
-
 # What is over a limit, still. The lists may only get shorter.
 WIDE: set[str] = set()
 LONG = {
+    "tests/shards/corpora/test_table.py",
     "tests/shards/corpora/test_table_files.py",
-    "tests/emo/data/test_plan.py",
-    "tests/slurm/test_submit.py",
-    "tests/shards/corpora/test_table.py", "tests/shards/store/test_damage.py",
-    "tests/shards/views/test_view.py", "tests/slurm/conftest.py", "tests/slurm/test_real.py",
-}  # fmt: skip
+}
 FULL = {"shards/corpora"}
 
 
