@@ -17,12 +17,12 @@ OrderName = Literal["shuffle", "windowed", "bucketed", "balanced", "dialogues"]
 
 
 class PlanConfig(Config):
-    """How an epoch is ordered.
+    """The order of an epoch.
 
-    `shuffle`: uniform. `windowed`: shards, then blocks, then units in a window, for slow
-    filesystems. `bucketed`: batches of similar length. `balanced`: every batch has the classes in
-    the proportions of the whole. `dialogues`: shuffled dialogues, kept whole; the global batch
-    then counts dialogues.
+    `shuffle`: uniform at random. `windowed`: shards, then blocks, then units inside a window are
+    shuffled, for slow filesystems. `bucketed`: batches of similar length. `balanced`: every batch
+    has about the class proportions of the whole training part. `dialogues`: whole dialogues,
+    shuffled; the global batch then counts dialogues.
     """
 
     order: OrderName = "shuffle"
@@ -33,7 +33,7 @@ class PlanConfig(Config):
 
 
 class LeftOut(Config):
-    """Cross-fitting: training leaves out the training dialogues `fold`, `fold` + `folds`, ..."""
+    """Cross-fitting: leave out the training dialogues number `fold`, `fold` + `folds`, ..."""
 
     fold: NonNegativeInt
     folds: int = Field(ge=2)
@@ -52,12 +52,12 @@ class LeftOut(Config):
 class DataConfig(Config):
     """Which samples, in which order, in which shape.
 
-    `audio` names the feature that the audio branch reads. `frames` (of a waveform: samples) pads or
-    crops every sample to one length; None pads within the global batch, so that the numbers do not
-    depend on the world size. With `targets` soft, training learns the annotators' votes. `variants`
-    are the augmentations trained on, beside the clean rows. With `damage` skip, a damaged sample
-    becomes a masked row; all ranks together may skip at most the share `max_skipped` of the samples
-    they read. `left_out` is set by `emo features --cross-fit`.
+    `audio` names the feature that the audio branch reads. `frames` (for a waveform: samples) pads
+    or crops every sample to one length; None pads to the longest of the global batch, so that
+    results do not depend on the number of processes. With `targets: soft`, the targets are the
+    annotators' votes. `variants` are the augmentations to train on, besides the clean rows. With
+    `damage: skip`, a damaged sample becomes a masked row; all ranks together may skip at most the
+    share `max_skipped` of the samples read. `left_out` is set by `emo features --cross-fit`.
     """
 
     shards: Path

@@ -1,9 +1,9 @@
 """Dialogues of a dataset of vectors as batches, for the same loop that trains on utterances.
 
-A unit is a dialogue. A batch is D of them, padded to the longest of the *global* batch, T turns.
-What belongs to a turn comes flattened, [D·T], as if the turns were utterances. Turns that have no
-part in the view (outside the label set, or without a majority) are context: they are not valid, so
-they add nothing to loss and metrics.
+A unit is a dialogue. A batch has D of them, padded to T turns, the longest of the *global* batch.
+Facts of a turn are flattened to [D·T], as if the turns were utterances. Turns that are in no part
+of the view (outside the label set, or without a majority) are context: they are not valid, so they
+count in no loss and no metric.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class Dialogues:
         self.dialogue_of = np.full(len(dataset), -1, np.int64)
         for number, rows in enumerate(self.dialogues):
             self.dialogue_of[rows] = number
-        # Every turn of any part counts: a dialogue is in one part alone.
+        # Turns of all parts: a dialogue is in one part only, so units of one part bring no others.
         self.counted = np.zeros(len(dataset), bool)
         for part in PARTS:
             self.counted[view.rows(part)] = True
         self.speakers = np.unique(dataset.column("speaker").astype(str), return_inverse=True)[1]
 
     def units(self, rows: np.ndarray) -> np.ndarray:
-        """The numbers of the dialogues in which `rows` are, int64, ascending."""
+        """The numbers of the dialogues that contain `rows`, int64, ascending."""
         return np.unique(self.dialogue_of[rows])
 
     def rows_of(self, units: np.ndarray) -> np.ndarray:
@@ -86,6 +86,7 @@ class Dialogues:
             if unit >= 0:
                 rows_DT[d, : len(self.dialogues[unit])] = self.dialogues[unit]
         mask_DT = rows_DT >= 0
+        # Padding (-1) looks up the last row here and below; the mask takes that away again.
         valid_DT = mask_DT & self.counted[rows_DT]
         skipped_DT = np.zeros_like(rows_DT)
         vectors = {
@@ -98,8 +99,8 @@ class Dialogues:
             except DamagedSample:
                 if self.config.damage == "error":
                     raise
-                # It stays in the dialogue as a turn that says nothing. A context turn is not
-                # counted as skipped: evaluation expects valid + skipped to be all of a part.
+                # It stays in the dialogue as a turn with zero vectors. A context turn is not
+                # counted as skipped: evaluation expects valid + skipped to be all rows of a part.
                 skipped_DT[place] = valid_DT[place]
                 valid_DT[place] = False
                 continue
@@ -132,7 +133,7 @@ def vector_facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def source_hash(dataset: Dataset) -> str:
-    """The hash of the dataset whose turns these are: vectors stand for the shards they are of."""
+    """The hash of the dataset that the turns come from; vectors count as the shards behind them."""
     return str(vector_facts(dataset).get("dataset", {}).get("hash", dataset.manifest.dataset_hash))
 
 
@@ -140,7 +141,7 @@ def check_vectors(dataset: Dataset, view: View, members: Mapping[str, str]) -> d
     """The width of each modality's vectors, `members` by modality.
 
     Raises:
-        DataError: they are not there, or made by branches that were trained on other parts.
+        DataError: they are missing, or come from branches that were trained on other parts.
     """
     facts = vector_facts(dataset)
     if not facts:

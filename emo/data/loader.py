@@ -1,11 +1,11 @@
-"""Steps read ahead by worker processes, handed over in shared memory that is made once.
+"""Worker processes read steps ahead, and hand them over in shared memory that is allocated once.
 
-A `DataLoader` gives every tensor that leaves a worker new shared memory, and sends a descriptor of
-it through a socket. The kernel clears and maps hundreds of pages for each batch, which takes longer
-than reading the samples. Here the memory is made once: a slot for each batch that can be under way.
-The worker copies its batch into the slot, the main process copies it out.
+A `DataLoader` allocates new shared memory for every tensor that leaves a worker, and sends its
+descriptor through a socket. The kernel then clears and maps hundreds of pages for each batch, which
+takes longer than reading the samples. Here the memory is allocated once, with a slot for each batch
+that can be on its way. The worker copies its batch into a slot, the main process copies it out.
 
-The loader is never handed to accelerate: the steps are cut by rank already.
+The loader is never passed to accelerate: steps are already divided among the ranks.
 """
 
 from __future__ import annotations
@@ -26,30 +26,31 @@ from torch.utils.data import DataLoader, Dataset
 from emo.data.source import Batch
 from shards.allocator import keep_freed_memory
 
-AHEAD = 4  # batches that each worker prepares before they are asked for
-ALIGN = 64  # bytes: no tensor begins inside another's cache line
+AHEAD = 4  # batches that each worker prepares in advance
+ALIGN = 64  # bytes, a cache line: no tensor begins inside one that holds another's end
 _FIELDS = tuple(field.name for field in fields(Batch))
 
 
 class Steps(Protocol):
-    """What is loaded. An item is a tensor, a `Batch`, or a dict or list of items."""
+    """What a loader reads. An item is a tensor, a `Batch`, or a dict or list of items."""
 
     def __getitem__(self, step: int) -> Any: ...
 
     def largest_item(self) -> Any:
-        """No item takes more memory than this one."""
+        """An item that takes as much memory as the largest one; it sizes the slots."""
 
 
 class Loader:
-    """Items of `steps` in the given order, read ahead by `workers` processes; 0 reads them here.
+    """Items of `steps` in the given order, read ahead by `workers` processes.
 
-    Every iteration has workers and memory of its own, so that two may go on at once. What it
-    yields is the caller's to keep. A worker's error is raised here.
+    With 0 workers, items are read in this process. Every iteration has its own workers and memory,
+    so two may run at the same time. The caller may keep the items. An error in a worker is raised
+    here.
 
     Args:
         pin: put items into page-locked memory, from which they can be copied to a GPU in the
             background.
-        context: how workers are started; by default as the platform does.
+        context: how workers are started; by default the platform's way.
     """
 
     def __init__(
@@ -71,9 +72,9 @@ class Loader:
                 item = self.steps[step]
                 yield _each(Tensor.pin_memory, item) if self.pin else item
             return
-        # One slot more than batches that the workers prepare. `DataLoader` hands out batch n and
-        # asks for batch n + workers * AHEAD before we have copied n out: that one must not have
-        # the slot of n.
+        # One slot more than the workers prepare batches. Before we have copied batch n out,
+        # `DataLoader` has already asked for batch n + workers * AHEAD, which must not be written
+        # into the slot of n.
         slots = Slots(self.workers * AHEAD + 1, _bytes_of(self.steps.largest_item()))
         loader = DataLoader(
             _IntoSlots(self.steps, self.order, slots),
@@ -83,9 +84,8 @@ class Loader:
             prefetch_factor=AHEAD,
             worker_init_fn=_start_worker,
             multiprocessing_context=self.context,
-            # A generator of its own. Without it, each start of workers would draw a seed from the
-            # generator that dropout uses, and a resumed run would not be the run that never
-            # stopped.
+            # A generator of its own. Otherwise each start of workers would draw a seed from the
+            # generator that dropout uses, and a resumed run would differ from an uninterrupted one.
             generator=torch.Generator(),
         )
         for number, item in enumerate(loader):
@@ -102,17 +102,17 @@ class Place:
 
 
 class Slots:
-    """`count` pieces of `size` bytes of memory that this process and its workers share.
+    """Memory shared by this process and its workers: `count` slots of `size` bytes.
 
-    Item `n` has slot `n % count`: it must have been taken before item `n + count` is put. Every
-    slot begins with the number of the item in it, so that `take` can tell if this was broken.
+    Item `n` uses slot `n % count`, so it must be taken before item `n + count` is put. Every slot
+    begins with the number of the item in it, by which `take` notices if this rule was broken.
     """
 
     def __init__(self, count: int, size: int) -> None:
         size = ALIGN + -(-size // ALIGN) * ALIGN  # the number in front
-        # An anonymous file. /dev/shm, where torch keeps shared tensors, is 64 MB in a container;
-        # this is ordinary memory, and a killed run leaves no file behind. Its pages cost nothing
-        # until they are first written.
+        # An anonymous file. /dev/shm, where torch keeps shared tensors, has only 64 MB in a
+        # container. This is ordinary memory, which vanishes with the last process that uses it; a
+        # page takes memory only once it is written to.
         handle = os.memfd_create("batches")
         os.ftruncate(handle, count * size)
         self._open(count, size, handle)
@@ -136,13 +136,13 @@ class Slots:
             os.close(self.handle)
 
     def put(self, number: int, item: Any) -> Any:
-        """Copy the tensors of item `number` into its slot: a `Place` stands for each.
+        """Copy the tensors of item `number` into its slot; returns the item with `Place`s for them.
 
-        A tensor for which there is no room stays as it is, and goes the way of other loaders.
+        A tensor that does not fit stays in the item, and is sent in `DataLoader`'s own way.
         """
         slot, used = self._bytes[number % self.count], ALIGN
-        # Before the tensors: whoever is still copying the last item out of here then finds a
-        # number that is not its own, whenever it looks after its copy.
+        # Written before the tensors. Should `take` still be copying the slot's last item, then it
+        # finds another number when it looks, which it does after its copy.
         self._numbers[number % self.count] = number
 
         def copy(tensor: Tensor) -> Tensor | Place:
@@ -157,19 +157,19 @@ class Slots:
         return _each(copy, item)
 
     def take(self, number: int, item: Any, pin: bool) -> Any:
-        """What `put` was given as item `number`, in memory of its own (`pin`: page-locked).
+        """Item `number` as `put` was given it, in its own memory (with `pin`, page-locked).
 
         Raises:
-            AssertionError: the slot was used again before this item was taken. Its tensors would be
-                another item's, of the right shapes, and nobody would notice.
+            AssertionError: the slot was reused before this item was taken. Its tensors would have
+                the right shapes and another item's values, and nothing else would show it.
         """
         slot = self._bytes[number % self.count]
 
         def copy(tensor: Tensor | Place) -> Tensor:
             if isinstance(tensor, Place):
                 shared = _at(slot, tensor)
-                # Both copy. A view would change under the caller when the slot is used again, and
-                # a copy to the GPU goes on in the background after the caller has let go of it.
+                # Both copy. A view would change when the slot is reused: under a caller who keeps
+                # it, or under a transfer to the GPU that still runs in the background.
                 return shared.pin_memory() if pin else shared.clone()
             return tensor.pin_memory() if pin else tensor
 
@@ -184,7 +184,7 @@ class Slots:
 
 
 class _IntoSlots(Dataset):
-    """What a worker reads: `steps` by their place in `order`, their tensors put into `slots`."""
+    """The dataset of the workers: `steps` in the given order, their tensors put into `slots`."""
 
     def __init__(self, steps: Steps, order: range, slots: Slots) -> None:
         self.steps, self.order, self.slots = steps, order, slots
@@ -212,11 +212,11 @@ def _each(action: Callable[[Any], Any], item: Any) -> Any:
         return {name: _each(action, value) for name, value in item.items()}
     if isinstance(item, list):
         return [_each(action, value) for value in item]
-    return None if item is None else action(item)  # a batch of evaluation has no counts
+    return None if item is None else action(item)  # None: a batch of evaluation has no `counts`
 
 
 def _bytes_of(item: Any) -> int:
-    """Bytes that `item` takes in a slot, and something for scalars beside it."""
+    """Bytes that `item` takes in a slot, with some room to spare."""
     sizes: list[int] = []
     _each(lambda tensor: sizes.append(tensor.nbytes + ALIGN), item)
     return sum(sizes) + 4096

@@ -1,4 +1,4 @@
-"""From stored features to what a model reads: cropped, and normalised by the training rows."""
+"""From stored features to a model's input: cropped, and normalised by the training rows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from shards.store.read import DamagedSample, ShardReader
 
 LONGEST = 4096  # frames; 47 s at the default hop
 LONGEST_WAVE = 800_000  # samples; 50 s at 16 kHz
-# Rows whose sums are added up first. Float addition depends on the order; with whole chunks as the
-# parts, and the parts added in the order of rows, the total is the same on any number of ranks.
+# Rows of a partial sum. Float addition depends on its order. A rank adds up whole chunks, and the
+# chunks are added in the order of rows: so the total is the same on any number of ranks.
 CHUNK = 256
 
 
@@ -42,6 +42,7 @@ class Statistics:
     def normalise(self, stored: Tensor, mask: Tensor) -> Tensor:
         """(x - mean) / std where `mask` bool [...] is set and 0 elsewhere, float32 [..., F]."""
         mean, std = (torch.from_numpy(array).to(stored.device) for array in (self.mean, self.std))
+        # A copy even if `stored` is float32 already: the operations below work in place.
         x = stored.to(torch.float32, copy=True).sub_(mean).div_(std)
         return x.masked_fill_(~mask[..., None], 0)
 
@@ -52,7 +53,7 @@ def longest(feature: str) -> int:
 
 
 def model_input(stored: Tensor, mask: Tensor, statistics: Statistics | None) -> Tensor:
-    """Stored `audio` as a model reads it, float32: a waveform in ±1, anything else normalised."""
+    """Stored `audio` as a model reads it, float32: waveforms scaled to ±1, features normalised."""
     if statistics is None:
         return stored.float() / FULL_SCALE
     return statistics.normalise(stored, mask)
@@ -61,7 +62,7 @@ def model_input(stored: Tensor, mask: Tensor, statistics: Statistics | None) -> 
 def feature_sums(
     dataset: index.Dataset, member: str, rows: np.ndarray, *, world: int, rank: int
 ) -> np.ndarray:
-    """Sums for `statistics_of`, over `rows` in chunks, of which this rank takes every `world`-th.
+    """Partial sums for `statistics_of` over `rows`: this rank takes every `world`-th chunk.
 
     Returns float64 [chunks of this rank, 2F + 1]: sums of x, of x squared, and the frames.
     """
@@ -75,8 +76,9 @@ def feature_sums(
             try:
                 arrays = reader.read(row)
             except DamagedSample:
-                continue  # training will meet it again, and `data.damage` decides there
+                continue  # training reads it again, and `data.damage` decides what happens then
             if member in arrays:
+                # float64: float16 squares overflow, and float32 sums over an hour lose digits.
                 x_TF = arrays[member][:LONGEST].astype(np.float64)
                 part = np.concatenate((x_TF.sum(0), (x_TF**2).sum(0), [len(x_TF)]))
                 total = part if total is None else total + part
@@ -92,7 +94,7 @@ def statistics_of(sums: np.ndarray) -> Statistics:
     """Mean and deviation from all ranks' sums in row order, float64 [chunks, 2F + 1].
 
     Raises:
-        UserError: not one valid frame.
+        UserError: there is no audio frame at all.
     """
     total = sums.sum(0)
     frames, bins = int(total[-1]), (len(total) - 1) // 2

@@ -5,12 +5,13 @@ A unit is a row of a view, or a whole dialogue. Every function returns a permuta
 
 Shuffling is done by sorting keys made of raw generator bits, not by `Generator.permutation`. numpy
 promises never to change the raw streams of its bit generators (and `SeedSequence`), but may change
-what the methods of `Generator` make of them (NEP 19). So an epoch that was begun under one release
-of numpy goes on under the next. It costs the same: 10 million units take about 0.8 s on one core.
+what the methods of `Generator` make of them (NEP 19). With raw bits, an epoch that was begun under
+one release of numpy can go on under the next. It costs the same: 10 million units take about 0.8 s
+on one core.
 
-Which bits are drawn, and in which order, is therefore part of every checkpoint inside an epoch: a
-draw more, a draw less, or two of them swapped, and resumed runs repeat some units and miss others.
-`test_orders_are_frozen` holds the values.
+So every checkpoint inside an epoch depends on which bits are drawn, and in which order. With one
+draw more or less, or two of them swapped, resumed runs would repeat some units and miss others.
+`test_orders_are_frozen` pins the values.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 
 def bit_stream(seed: int, epoch: int) -> np.random.PCG64:
-    """The bits that decide epoch `epoch`; every rank makes the same ones, so nobody sends them."""
+    """The random bits of epoch `epoch`: every rank makes the same ones, so none are sent."""
     return np.random.PCG64(np.random.SeedSequence([seed, epoch]))
 
 

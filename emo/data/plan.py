@@ -1,9 +1,9 @@
 """The plan: which unit is read at which step by which rank, as arithmetic on a few numbers.
 
 A plan is a pure function of (seed, epoch, global batch, world, rank). It fixes the order of an
-epoch and cuts it into *global* batches; rank, world size and accumulation only slice those. So,
-without communication or bookkeeping: every unit is visited exactly once an epoch on any number of
-ranks, the global batches are the same at every world size, and to resume is to slice.
+epoch and cuts it into *global* batches; rank, world size and accumulation only slice those. This
+needs no communication and no bookkeeping. Every unit is visited exactly once an epoch on any number
+of ranks, the global batches are the same at every world size, and resuming is slicing.
 
 Units are numbered `0 .. units-1`: positions in the view's training rows, or dialogues.
 """
@@ -29,11 +29,11 @@ class PlanError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class DataState:
-    """Where training stands in its data; all that a checkpoint must keep of it.
+    """How far training is in its data; all that a checkpoint must hold about it.
 
-    `consumed` counts the units of epoch `epoch` that finished steps have used; what workers have
-    only read ahead does not count. `plan` is `Plan.fingerprint`, by which another order, view or
-    label set is noticed.
+    `consumed` counts the units of epoch `epoch` that finished steps have used, without those that
+    workers have only read ahead. `plan` is `Plan.fingerprint`, which differs for another order,
+    view or label set.
     """
 
     seed: int
@@ -57,6 +57,8 @@ class DataState:
         Raises:
             PlanError: a key is missing, unknown, or holds a value of the wrong kind.
         """
+        # Annotations are strings here (`from __future__ import annotations`). Types are compared
+        # exactly, because `isinstance` would take True for an int.
         kinds: dict[str, type] = {f.name: int if f.type == "int" else str for f in fields(cls)}
         wrong = sorted(set(kinds) ^ set(values))
         wrong += [k for k in kinds if k in values and type(values[k]) is not kinds[k]]
@@ -87,9 +89,9 @@ class UnitFacts:
 class _Order:
     """One way to order an epoch.
 
-    `make` gives the permutation. `fact` is the field of `UnitFacts` that it reads, `each` one
-    value of it in messages, `dtype` the narrow type in which it is kept: less memory to walk
-    through. `by_batch`: the order depends on the global batch.
+    `make` gives the permutation. `fact` is the field of `UnitFacts` that it reads, and `each` the
+    word for one value of it in messages. `dtype` is the narrow type in which the values are kept,
+    so that less memory has to be read. `by_batch`: the order depends on the global batch.
     """
 
     make: Callable[[Plan, np.random.PCG64], np.ndarray]
@@ -130,19 +132,19 @@ class Plan:
         self.seed, self.dataset_hash = seed, dataset_hash
         self.steps_per_epoch = -(-units // global_batch)
         self.fact = self._check_fact(facts)
-        # The fact is part of it: a resumed epoch is the same sequence only if lengths, shards,
-        # classes or dialogues are what they were.
+        # The facts are part of the fingerprint: a resumed epoch is the same sequence only if
+        # lengths, shards, classes or dialogues are unchanged.
         recipe = [config.model_dump(mode="json"), units, seed, _hash_array(self.fact)]
         self.fingerprint = digest(recipe)[:16]
 
     def order(self, epoch: int) -> np.ndarray:
         """The units of epoch `epoch` in the order of their use, int64 [units]."""
-        # A permutation made of the seed and the epoch's number alone, anew on every rank: nobody
-        # sends it, nobody stores it, and a resumed run makes the same one.
+        # Every rank computes this permutation from the seed and the epoch's number. It is neither
+        # sent nor stored, and a resumed run computes the same one.
         return ORDERS[self.config.order].make(self, orders.bit_stream(self.seed, epoch))
 
     def epoch(self, epoch: int, consumed: int = 0) -> np.ndarray:
-        """The global batches of epoch `epoch` that are left after `consumed` units.
+        """The global batches of epoch `epoch` that remain after `consumed` units.
 
         Returns int64 [steps, global_batch]; -1 (no unit) only at the end of the last batch.
         Its cost does not depend on `consumed`.
@@ -154,11 +156,11 @@ class Plan:
         return DataState(self.seed, 0, 0, self.global_batch, self.dataset_hash, self.fingerprint)
 
     def resume(self, state: DataState) -> DataState:
-        """`state` as this plan continues it: `epoch(state.epoch, state.consumed)` is what is left.
+        """`state` as this plan continues it: `epoch(state.epoch, state.consumed)` remains.
 
-        The world size may differ. So may the global batch, if the order does not depend on it: the
-        rest of the epoch is the same sequence, cut into other batches. `bucketed` does depend on
-        it, and takes another global batch only at the start of an epoch.
+        The world size may have changed. So may the global batch, if the order does not depend on
+        it: the rest of the epoch is the same sequence, cut into other batches. `bucketed` does
+        depend on it, and accepts another global batch only at the start of an epoch.
 
         Raises:
             PlanError: the state belongs to another dataset, or (inside an epoch) to another
@@ -193,10 +195,16 @@ class Plan:
             return np.empty(0)
         if order.fact == "groups":
             if facts.groups is None or len(facts.groups) != self.units:
-                raise PlanError(f"order '{name}' needs the rows of each dialogue")
+                raise PlanError(
+                    f"order '{name}' needs the rows of each dialogue, which only context models "
+                    "have: choose another data.plan.order"
+                )
             rows = np.concatenate(facts.groups)
             if np.bincount(rows).max(initial=0) > 1:
-                raise PlanError("a row stands in two dialogues; a plan must visit it once")
+                raise PlanError(
+                    f"row {int(np.bincount(rows).argmax())} is in two dialogues, but must be "
+                    "visited once: rebuild the shards"
+                )
             return rows
         given = getattr(facts, order.fact)
         if given is None or len(given) != self.units:
@@ -249,10 +257,11 @@ class Share:
 def evaluation_plan(units: int, batch: int, lengths: np.ndarray | None = None) -> np.ndarray:
     """Every unit once, for evaluation: int64 [steps, batch], -1 filling up the last batch.
 
-    In the order of their numbers or, with `lengths` [units], longest first: there is little
-    padding, and a batch that is too big for memory fails at once. It is sliced as training batches
-    are, so every rank has the same number of steps.
+    In the order of their numbers or, with `lengths` [units], longest first: that needs little
+    padding, and a batch that does not fit into memory fails at the start. It is sliced as training
+    batches are, so every rank has the same number of steps.
     """
+    # Stable: units of one length stay in order, and a repeated evaluation has the same batches.
     order = np.arange(units) if lengths is None else np.argsort(-lengths, kind="stable")
     return _in_batches(order.astype(np.int64), batch)
 
@@ -289,11 +298,12 @@ def rank_slices(batches: np.ndarray, world: int, rank: int, accumulation: int = 
     """
     assert 0 <= rank < world, f"rank {rank} of {world}"
     micro = check_slices(batches.shape[-1], world, accumulation)
+    # `world` is the last axis, so unit i of a global batch goes to rank i % world.
     return batches.reshape(*batches.shape[:-1], accumulation, micro, world)[..., rank]
 
 
 def _in_batches(order: np.ndarray, batch: int) -> np.ndarray:
-    missing = -len(order) % batch
+    missing = -len(order) % batch  # up to the next multiple of `batch`
     if missing:
         order = np.concatenate((order, np.full(missing, -1, np.int64)))
     return order.reshape(-1, batch)

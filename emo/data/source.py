@@ -1,8 +1,8 @@
-"""What a source of samples owes to training and evaluation, and the batch that it makes.
+"""The interface of a source of samples (`SampleSource`), and the batch that it makes.
 
 There are two sources: `emo.data.utterances`, whose units are rows of a dataset, and
-`emo.data.dialogues`, whose units are whole dialogues. Plans order units; sources turn them into
-batches; nothing after that needs to know which of the two it was.
+`emo.data.dialogues`, whose units are whole dialogues. Plans order units, and sources turn them into
+batches. Nothing after that depends on which of the two it was.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Lengths = Mapping[str, int]  # what a batch is padded to, by name; the source kn
 
 
 class DataError(UserError):
-    """The shards cannot give what the experiment reads."""
+    """The shards do not hold what the experiment reads."""
 
 
 class TooMuchDamage(UserError):
@@ -33,15 +33,15 @@ class TooMuchDamage(UserError):
 
 
 def check_skipped(skipped: int, seen: int, config: DataConfig) -> None:
-    """Raise TooMuchDamage if too many of `seen` samples were skipped. The first is always allowed.
+    """Raise TooMuchDamage if too many of `seen` samples were skipped.
 
-    Without that, one damaged sample in the first batches of a run would end it.
+    One is always allowed: otherwise a damaged sample in the first batches would end the run.
     """
     if skipped > max(1, config.max_skipped * seen):
         raise TooMuchDamage(
             f"{skipped} of {seen} samples were damaged and skipped, more than data.max_skipped="
             f"{config.max_skipped:g} allows; run `emo-shards verify {config.shards} --deep`, which "
-            "names them and says how to repair them"
+            "lists them and says how to repair them"
         )
 
 
@@ -50,18 +50,18 @@ class Batch:
     """One rank's share of a global batch (training: one micro-batch of it), on the CPU.
 
     It has N places, each for one row of the dataset: N = B rows, or D dialogues x T turns. The
-    model reads `inputs` alone; what stands beside them says which places count, and stays on the
-    CPU except `target` and `valid`, which the loss needs.
+    model reads `inputs` only. The other fields say which places count; they stay on the CPU, except
+    `target` and `valid`, which the loss needs.
 
     Attributes:
         row: int64 [N], the row of the dataset; -1 for padding.
         valid: bool [N], False where the place has no part in loss and metrics: padding, context,
             or a damaged sample.
         skipped: int64 [N], 1 for a sample that would be valid if it were not damaged.
-        target: float32 [N, C], the distribution to learn; means something only where `valid`.
+        target: float32 [N, C], the distribution to learn; without meaning where not `valid`.
         inputs: by key, see `emo.modalities` and the source's `batch`.
-        counts: int64 [3], in training: places that are valid, places that are skipped, and the
-            `trace_of` the units.
+        counts: int64 [3], in training only: the number of valid places, the number of skipped
+            ones, and `trace_of` the units.
     """
 
     row: Tensor
@@ -74,7 +74,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Supervision:
-    """What is known of every row of a dataset.
+    """Labels and targets of every row of a dataset.
 
     `labels` is int [rows], -1 outside the label set; `targets` float32 [rows, C], the distribution
     to learn.
@@ -105,8 +105,8 @@ class SampleSource(Protocol):
 
     Attributes:
         labels, targets: those of `Supervision`, for every row of the dataset.
-        sizes: int [units], by which evaluation takes the longest units first.
-        statistics: what features are normalised by; None where nothing is.
+        sizes: int [units], lengths; evaluation takes the longest units first.
+        statistics: by which features are normalised; None if nothing is normalised.
     """
 
     labels: np.ndarray
@@ -115,7 +115,7 @@ class SampleSource(Protocol):
     statistics: Statistics | None
 
     def units(self, rows: np.ndarray) -> np.ndarray:
-        """The units in which `rows` (int64) are, int64."""
+        """The units that contain `rows` (int64), int64."""
         ...
 
     def rows_of(self, units: np.ndarray) -> np.ndarray:
@@ -123,14 +123,14 @@ class SampleSource(Protocol):
         ...
 
     def lengths(self, units: np.ndarray) -> Lengths:
-        """What a batch of `units` (any shape, -1: no unit) is padded to.
+        """The lengths to which a batch of `units` (any shape, -1: no unit) is padded.
 
-        Always asked for the whole global batch, also when a rank reads a part of it.
+        Always called with the whole global batch, even if a rank reads only a part of it.
         """
         ...
 
     def batch(self, units: np.ndarray, lengths: Lengths) -> Batch:
-        """`units` int64 [B] (-1: an empty place) padded to `lengths`, without `counts`.
+        """The batch of `units`, int64 [B] (-1: an empty place), padded to `lengths`; no `counts`.
 
         Raises:
             DamagedSample: a sample is not what was written, and `data.damage` is `error`.

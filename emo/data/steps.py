@@ -1,7 +1,7 @@
-"""What one rank reads at each step: slices of the plan, made into batches, exactly once each.
+"""What one rank reads at each step: slices of the plan, made into batches.
 
-An item of `TrainingSteps` or `EvaluationSteps` is everything that one rank needs for one step, so a
-loader (`emo.data.loader`) only spreads steps over workers; it neither batches nor samples.
+An item of `TrainingSteps` or `EvaluationSteps` is everything that one rank needs for one step. So a
+loader (`emo.data.loader`) only distributes steps over workers; it neither batches nor samples.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class TrainingSteps(Dataset):
     """Item `n`: this rank's micro-batches of the n-th optimizer step after `start`.
 
     Args:
-        units: int64, those of `source` that the plan numbers `0 .. plan.units-1`.
-        epochs: where training ends; those before `start` count.
+        units: int64 [plan.units], the unit of `source` behind each number in the plan.
+        epochs: number of epochs at which training ends, including those before `start`.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class TrainingSteps(Dataset):
     ) -> None:
         self.source, self.units, self.plan = source, units, plan
         self.start, self.share = start, share
-        # The steps that are left of the epoch in which training starts.
+        # Steps that remain of the epoch in which training starts.
         self._begun = -(-(plan.units - start.consumed) // plan.global_batch)
         whole = epochs - start.epoch - 1
         self._length = self._begun + whole * plan.steps_per_epoch if whole >= 0 else 0
@@ -46,7 +46,8 @@ class TrainingSteps(Dataset):
         return self._length
 
     def __getstate__(self) -> dict:
-        # A worker makes an epoch's order itself: faster than to send it, and the same by design.
+        # Each worker computes an epoch's order itself. That is faster than sending it, and gives
+        # the same order, which is a function of the seed and the epoch.
         return self.__dict__ | {"_epochs": {}}
 
     def global_units(self, step: int) -> np.ndarray:
@@ -56,12 +57,12 @@ class TrainingSteps(Dataset):
         if step < self._begun:
             epoch, consumed, inside = self.start.epoch, self.start.consumed, step
         if epoch not in self._epochs:
-            self._epochs = {epoch: self.plan.epoch(epoch, consumed)}  # the last one is dropped
+            self._epochs = {epoch: self.plan.epoch(epoch, consumed)}  # replaces the epoch before
         numbers = self._epochs[epoch][inside]
         return np.where(numbers >= 0, self.units[numbers], -1)
 
     def largest_item(self) -> list[Batch]:
-        """An empty item, padded as if the longest units were in it: none takes more memory."""
+        """An empty item, padded to the longest unit of all: no item takes more memory."""
         places = check_slices(self.plan.global_batch, self.share.world, self.share.accumulation)
         empty = np.full(places, -1)
         batch = self.source.batch(empty, self.source.lengths(self.units))
@@ -69,8 +70,8 @@ class TrainingSteps(Dataset):
 
     def __getitem__(self, step: int) -> list[Batch]:
         units, share = self.global_units(step), self.share
-        # Padded to the longest unit of the *global* batch: then a row's numbers, to the last bit,
-        # do not depend on how many ranks and micro-batches the batch is cut into.
+        # Padded to the longest unit of the *global* batch. So what the model computes for a row
+        # does not depend, to the last bit, on the number of ranks and micro-batches.
         lengths = self.source.lengths(units)
         return [
             _counted(self.source.batch(micro, lengths), micro)
@@ -82,7 +83,7 @@ class EvaluationSteps(Dataset):
     """Item `step`: this rank's batch; every unit once over all ranks, the same number of steps.
 
     Args:
-        batch: units of a step over all ranks, rounded up until it can be cut evenly.
+        batch: units of a step over all ranks, rounded up to a multiple of their number.
     """
 
     def __init__(
@@ -109,9 +110,11 @@ class EvaluationSteps(Dataset):
 
 
 def trace_of(units: np.ndarray) -> int:
-    """A sum over `units` (int64, -1: none) that tells whether each of a set was used exactly once.
+    """A checksum of `units` (int64, -1: none) that does not depend on their order.
 
-    Every unit adds a 32-bit hash of its number (the finalizer of SplitMix64, Steele et al. 2014).
+    If the traces of all steps of an epoch add up to the trace of all units, each unit was used
+    exactly once. Every unit adds a 32-bit hash of its number (the finalizer of SplitMix64, Steele
+    et al. 2014).
     """
     # A hash, because in a sum of plain numbers one unit too many and one too few can cancel out
     # (3 + 3 for 2 + 4). A sum, because ranks and steps can then be added in any order. 32 bits,
@@ -128,6 +131,6 @@ def trace_of(units: np.ndarray) -> int:
 
 
 def _counted(batch: Batch, units: np.ndarray) -> Batch:
-    """`batch` with its `counts`: made by the worker, so that the loop only adds numbers."""
+    """`batch` with its `counts`, computed in the worker, so that the loop only adds numbers."""
     valid, skipped = int(batch.valid.count_nonzero()), int(batch.skipped.count_nonzero())
     return replace(batch, counts=torch.tensor([valid, skipped, trace_of(units)]))

@@ -24,9 +24,9 @@ from shards.views.view import View
 class _Input:
     """How one modality lies in a batch.
 
-    `member` of the shards fills it. `counts` int64 [rows] says how many frames (samples, tokens)
-    each row has; `fixed` is the length of every batch, None for the longest in it. Values are
-    [B, length, *width] of `dtype`, `fill` where a row has ended.
+    `member` is the member of the shards that it is read from. `counts` int64 [rows] is the number
+    of frames (samples, tokens) of each row. `fixed` is the length of every batch; None means the
+    longest row in it. Values are [B, length, *width] of `dtype`, with `fill` after a row's end.
     """
 
     member: str
@@ -43,7 +43,7 @@ class Utterances:
     Args:
         members: by modality, the member of a sample that is read: an audio feature, "tokens".
         statistics: needed where audio is read, unless it is the waveform.
-        pad_token: the id that fills shorter lines.
+        pad_token: the token id that pads shorter texts.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Utterances:
         self.reader = ShardReader(dataset, list(members.values()))
         self.labels, self.targets = supervision.labels, supervision.targets
         self.statistics, self.config = statistics, config
-        # Frames also where only text is read: another order would make other evaluation batches,
-        # and finished runs could not be repeated to the last bit.
+        # Frames even if only text is read: evaluation is ordered by them, and with other batches
+        # finished runs could not be reproduced to the last bit.
         self.sizes = np.minimum(dataset.frames(config.audio), longest(config.audio))
         self.tokens = dataset.column("tokens")
         width = (len(statistics.mean),) if statistics else ()
@@ -90,12 +90,13 @@ class Utterances:
         }
 
     def batch(self, units: np.ndarray, lengths: Lengths) -> Batch:
-        """As `SampleSource.batch`. A sample without a modality has a mask that is all False.
+        """As `SampleSource.batch`. If a sample lacks a modality, its mask is False everywhere.
 
         The inputs, as read: `audio` [B, frames, F] (of a waveform [B, samples]) as it is stored,
         `audio_mask` bool [B, frames]; `tokens` int64 [B, tokens], `token_mask` bool [B, tokens].
         """
         valid, skipped = units >= 0, np.zeros(len(units), np.int64)
+        # Not zeroed: what no sample has filled is overwritten by `fill` below.
         values = {
             name: np.empty((len(units), lengths[name], *one.width), one.dtype)
             for name, one in self.inputs.items()
@@ -134,8 +135,8 @@ class Utterances:
 
         Features travel as they are stored, in half the bytes: from workers and to the device.
         """
-        # Not waited for: the device copies from page-locked memory while the CPU goes on, and torch
-        # keeps that memory until the copy is done. What reads `moved` comes later in its queue.
+        # Asynchronous: the device copies from page-locked memory while the CPU goes on, and torch
+        # keeps that memory until the copy is done. Kernels that read `moved` are queued after it.
         moved = {key: x.to(device, non_blocking=True) for key, x in batch.inputs.items()}
         if "audio" in self.inputs:
             key, mask = MODALITIES["audio"].keys
@@ -146,8 +147,8 @@ class Utterances:
 def training_rows(dataset: Dataset, view: View, config: DataConfig, audio: bool) -> np.ndarray:
     """The view's training rows that this model learns from.
 
-    A model that reads only text takes the clean rows: five copies of a line are one line. Low-level
-    descriptors are made of clean rows alone.
+    A model that reads only text takes the clean rows: all variants of a turn have the same text.
+    Low-level descriptors exist for clean rows only.
     """
     variants = dataset.column("variant")[view.train]
     varied = audio and not FEATURES[config.audio].clean_only

@@ -35,8 +35,9 @@ NPY_HEADER = 128
 
 _TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
 # One column for each key of `schema.metadata`, then where the sample lies and how it was labelled.
-# This is also the column order of index.parquet. Readers select columns by name, so a new one does
-# no harm to old datasets; a rebuild gives another index, but the same shards and `dataset_hash`.
+# This is also the column order of index.parquet. Readers select columns by name, so a new column
+# does no harm to old datasets; a rebuild gives another index, but the same shards and
+# `dataset_hash`. The keys of `schema.metadata` come before "key": `emo features` copies them so.
 COLUMNS: dict[str, pa.DataType] = {
     "utterance": _TEXT,
     "variant": _TEXT,

@@ -57,7 +57,7 @@ def test_a_planted_utterance_copy_or_variant_is_refused():
     name = INDEX["utterance"][own]
     with pytest.raises(ViewError, match=f"both in train and in test, for example {name}"):
         check(plant(view, train=[*view.train, own]), INDEX)
-    with pytest.raises(ViewError, match=f"as copies\\) both in train and in test.*{name}"):
+    with pytest.raises(ViewError, match=f"copies of them\\) are both in train and in test.*{name}"):
         check(plant(view, train=[*view.train, own + 1]), INDEX)
     with pytest.raises(ViewError, match="both in val and in test"):
         check(plant(view, val=[*view.val, own]), INDEX)
