@@ -1,4 +1,4 @@
-"""Predictions against annotators: how close to their votes, and how well annotators would score."""
+"""Predictions and annotators: distance of predictions to votes, and how annotators would score."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Votes = Sequence[Sequence[str]]  # of one turn: for each annotator the codes tha
 def agreement(
     votes: Sequence[Votes], probabilities: np.ndarray, label_set: LabelSet
 ) -> dict[str, Any]:
-    """How a part's predictions [N, C] and its annotators agree.
+    """How well a part's predictions [N, C] agree with its annotators.
 
     Returns `jensen_shannon`, the mean divergence in bits between prediction and votes over the
     `jensen_shannon_n` turns with votes in the label set, and `human`: see `human_ceiling`.
@@ -34,12 +34,12 @@ def agreement(
 def human_ceiling(votes: Sequence[Votes], label_set: LabelSet) -> dict[str, Any]:
     """The accuracy of one annotator, measured against the other annotators of the same turn.
 
-    Each annotator of each turn is taken as the predictor once; the truth is the class with most
-    votes of the others. A turn is left out for an annotator if the others are divided on it, or
-    agree on something outside the label set. A vote that names several categories counts in equal
-    parts. Returns `wa` (None where every turn was left out) and `n`, the votes that counted.
+    Each annotator of each turn is the predictor once; the truth is the class with the most votes of
+    the others. A turn is left out for an annotator if the others are tied, or agree on something
+    outside the label set. A vote that names several categories is divided equally among them.
+    Returns `wa` (None if every turn was left out) and `n`, the number of votes that counted.
 
-    As a ceiling for models this is rough: their truth comes from one vote more.
+    As a ceiling for models this is rough, because their truth has one vote more.
     """
     credit, count = 0.0, 0
     classes = len(label_set.classes)
@@ -53,6 +53,7 @@ def human_ceiling(votes: Sequence[Votes], label_set: LabelSet) -> dict[str, Any]
         for row in range(len(turn)):
             others = own.sum(0) - own[row]
             best = others.max()
+            # A tolerance, since thirds of votes do not add up exactly: ties must stay ties.
             winners = np.flatnonzero(others > best - 1e-9)
             if len(winners) == 1 and winners[0] < classes:
                 credit += own[row, winners[0]]
@@ -61,9 +62,9 @@ def human_ceiling(votes: Sequence[Votes], label_set: LabelSet) -> dict[str, Any]
 
 
 def jensen_shannon(p: ArrayLike, q: ArrayLike) -> NDArray[np.float64]:
-    """Divergence [N] of distributions `p` and `q` [N, C], in bits: 0 where equal, at most 1.
+    """Divergence [N] of distributions `p` and `q` [N, C], in bits: 0 if equal, at most 1.
 
-    Rows without any mass (no annotator's vote lies in the label set) give NaN: leave them out.
+    A row of zeros (no annotator's vote is in the label set) gives NaN: leave such rows out.
     """
     pair = [np.asarray(x, float) for x in (p, q)]
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,9 +1,9 @@
 """A temperature for a trained model's scores, fitted on validation (Guo et al. 2017).
 
-Dividing all scores by one number changes the model's confidence, never the class that it chooses.
-The temperature is fitted after training, kept in the run's `metrics.json`, and used for all
-probabilities that leave the model: evaluation, prediction, export. A fusion and `emo features` read
-the scores of branches without it.
+Dividing all scores by one number changes the model's confidence, but never the class it chooses.
+The temperature is fitted after training, stored in the run's `metrics.json`, and applied to all
+probabilities that are reported: in evaluation, prediction and export. A fusion and `emo features`
+read the scores of branches without it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-LOWEST, HIGHEST = 0.05, 20.0  # beyond these all classes are equally likely, or one is certain
+LOWEST, HIGHEST = 0.05, 20.0  # beyond them one class is all but certain, or all are equally likely
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -39,5 +39,5 @@ def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
-    # Probabilities round to 0 where a model is certain; the log of the floor stays finite.
+    # A probability underflows to 0 where a model is certain; with a floor its log stays finite.
     return np.log(np.maximum(probabilities, 1e-300))

@@ -1,4 +1,4 @@
-"""Exact evaluation: every utterance of a part once, under any strategy, and its written record."""
+"""Evaluation: every utterance of a part exactly once, under any strategy; writes the results."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from shards import atomic
 
 
 def finish(run: Run) -> None:
-    """Evaluate the checkpoint that validation chose, on validation and test, and write it down.
+    """Evaluate the checkpoint that validation chose on validation and test; write the results.
 
-    A temperature is fitted to validation first; all probabilities written are at it.
+    A temperature is fitted to validation first, and applied to all probabilities that are written.
     """
     runtime, experiment, config, tracker = run.runtime, run.experiment, run.config, run.tracker
     folder = files.checkpoints(config.run)
@@ -75,4 +75,5 @@ def finish(run: Run) -> None:
                 f"the same model without {' and '.join(lost)}: WA {100 * result['wa']:.1f} "
                 f"({100 * result['wa_to_both']:+.1f} ± {100 * result['se']:.1f})"
             )
+    # All ranks return together: on every one of them the files are there from here on.
     runtime.barrier()

@@ -1,4 +1,4 @@
-"""What a model gives for every row of a part, once each, under any strategy."""
+"""A model's outputs for every row of a part, each exactly once, under any strategy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ from shards.errors import UserError
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one part, in the order of `rows`: labels int [N], probabilities float64 [N, C]."""
+    """Predictions for one part, in the order of `rows`.
+
+    `rows` int64 [N], `labels` int [N], `probabilities` float64 [N, C]; `loss` is the mean over
+    rows, and `skipped` the number of rows left out as damaged.
+    """
 
     rows: np.ndarray
     labels: np.ndarray
@@ -35,7 +39,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model gave for `rows`, int64 [N] ascending: `values` float64 [N, K]."""
+    """A model's outputs `values`, float64 [N, K], for `rows`, int64 [N], ascending."""
 
     rows: np.ndarray
     values: np.ndarray
@@ -43,20 +47,20 @@ class Outputs:
 
 
 class StopRequested(UserError):
-    """A preemption came in the middle of an evaluation."""
+    """The run was asked to stop during an evaluation."""
 
 
 def each_alone(model: ModelConfig) -> dict[str, tuple[str, ...]]:
-    """By modality of a fusion: the others, to be taken away. Empty for models without a fusion."""
+    """For each modality of a fusion: the others, to be masked. Empty for models without fusion."""
     if model.fusion is None:
         return {}
     return {kept: tuple(one for one in model.branches if one != kept) for kept in model.branches}
 
 
 def predict_part(run: Run, rows: np.ndarray, without: Collection[str] = ()) -> Predictions:
-    """The model's class probabilities for `rows`; a collective, the result is on every rank.
+    """The model's class probabilities for `rows`; a collective, the same result on every rank.
 
-    `without` takes modalities away from all of them, which only a fusion can do with.
+    `without` names modalities to mask in all rows; only a fusion can predict without one.
 
     Raises:
         StopRequested: a rank was asked to stop; nothing is lost but this evaluation.
@@ -83,8 +87,8 @@ def outputs_of(
 ) -> Outputs:
     """The model's `output` in evaluation mode for `rows`: a collective, the same on every rank.
 
-    Every rank does the same number of steps, filled up with invalid rows: under ZeRO-3 and FSDP a
-    forward pass is a collective. It is asserted that each row is seen once.
+    Every rank does the same number of steps, filled up with invalid rows, because a forward pass is
+    a collective under ZeRO-3 and FSDP. That each row was seen exactly once is checked.
 
     Raises:
         StopRequested: a rank was asked to stop.
@@ -113,9 +117,10 @@ def outputs_of(
         if votes.stop:
             raise StopRequested("asked to stop while evaluating")
         inputs = samples.to_model(batch, runtime.device, runtime.dtype)
-        for name in without:  # masked, not left out: under ZeRO-3 every child must be called
+        for name in without:  # masked, not left out: ZeRO-3 needs every child module to be called
             mask = MODALITIES[name].mask
             inputs[mask] = torch.zeros_like(inputs[mask])
+        # float64 from here on: probabilities and loss then add no rounding of their own.
         table = run.model(inputs, output).double().cpu()
         rows_seen.append(batch.row.numpy())
         valid.append(batch.valid.numpy())
@@ -133,12 +138,13 @@ def outputs_of(
             f"evaluation saw {len(seen)} rows ({len(np.unique(seen))} distinct, {damaged} skipped) "
             f"of {len(rows)}"
         )
-    order = np.argsort(seen)  # the same for every number of ranks, and so every sum over rows
+    # In the order of rows: then every sum over rows is the same for any number of ranks.
+    order = np.argsort(seen)
     return Outputs(seen[order], values[order], damaged)
 
 
 def fetch(source: Iterator[Any]) -> tuple[Any, Exception | None]:
-    """The next item, or the error instead: every rank must learn of it before it goes on."""
+    """The next item, or the error instead of it: all ranks must learn of it before any goes on."""
     try:
         return next(source), None
     except Exception as error:  # a damaged sample, or a worker that died

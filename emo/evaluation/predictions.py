@@ -32,7 +32,7 @@ class TurnPredictions:
 
 
 def write_predictions(run: Path, part: str, turns: TurnPredictions) -> None:
-    """One line a turn: its id, its dialogue, its true class, and a probability for each class."""
+    """Write one line a turn: its id, dialogue and true class, and a probability for each class."""
     lines = []
     for utterance, dialogue, label, table in zip(
         turns.utterances, turns.dialogues, turns.labels, turns.probabilities, strict=True
@@ -49,12 +49,12 @@ def write_predictions(run: Path, part: str, turns: TurnPredictions) -> None:
 
 
 def read_lines(run: Path, part: str) -> list[dict[str, Any]]:
-    """The lines that `write_predictions` wrote, in their order."""
+    """The lines that `write_predictions` wrote, in the order of the file."""
     return [json.loads(line) for line in files.predictions(run, part).read_text().splitlines()]
 
 
 def read_predictions(run: Path, part: str, classes: list[str]) -> TurnPredictions:
-    """The same as arrays over `classes`, in the order of the utterances' ids."""
+    """The predictions as arrays over `classes`, sorted by the utterances' ids."""
     lines = sorted(read_lines(run, part), key=lambda line: line["utterance"])
     return TurnPredictions(
         [line["utterance"] for line in lines],

@@ -1,4 +1,4 @@
-"""`emo eval`: a trained run's chosen checkpoint, evaluated again in this process."""
+"""`emo eval`: evaluate the chosen checkpoint of a trained run again, in this process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def evaluate_again(run: Path) -> None:
     """Rewrite `metrics.json` and the predictions of `run`, in fp32 on one device.
 
     Raises:
-        UserError: no run, no finished epoch, shards that are gone or have changed.
+        UserError: `run` is no run folder or has no finished epoch; its shards are gone or have
+            changed.
     """
     config = load_config(run)
     strategy = "gpu" if torch.cuda.is_available() else "cpu"
@@ -31,7 +32,7 @@ def evaluate_again(run: Path) -> None:
     with open_run(runtime, config):
         experiment = Experiment.build(runtime, config)
         model = experiment.model.to(runtime.device)
-        # Beyond every step: opening the logs must cut off nothing that training wrote.
+        # A step after all others: opening the logs must cut off nothing that training wrote.
         tracker = Tracker(run, main=True, step=2**31)
         try:
             finish(Run(runtime, experiment, model, tracker))

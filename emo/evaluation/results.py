@@ -1,4 +1,4 @@
-"""From predictions to numbers: what validation logs, and what `metrics.json` holds of a part."""
+"""From predictions to numbers: what validation logs, and what `metrics.json` holds for a part."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from shards.views.view import View
 def validation_scores(
     predictions: Predictions, view: View
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The watched metrics, for selection and the log, and the recall of each class by its name.
+    """The watched metrics, for selection and the log, and the recall of each class by name.
 
-    When a model begins to predict few classes only, the recalls show it first.
+    When a model begins to predict only a few of the classes, the recalls show it first.
     """
     full = metrics.evaluate(predictions.labels, predictions.probabilities, view.label_set.classes)
     full["loss"] = predictions.loss
@@ -32,8 +32,8 @@ def part_results(
 ) -> dict[str, Any]:
     """Everything about one part for `metrics.json`, with bootstrap intervals.
 
-    `predictions` are at `temperature`. `ece_before` is the calibration error without it; `loss` is
-    the model's own, without temperature, as in training's log.
+    `predictions` have been scaled with `temperature`. `ece_before` is the calibration error without
+    it. `loss` is without it too, as in the log of the training.
     """
     classes = view.label_set.classes
     full = metrics.evaluate(predictions.labels, predictions.probabilities, classes)
@@ -49,14 +49,14 @@ def part_results(
 
 
 def one_modality_results(one: Predictions, both: Predictions, view: View) -> dict[str, Any]:
-    """Metrics of a fusion that is given `one` modality only, and the change in WA from `both`."""
+    """Metrics of a fusion that reads only `one` modality, and its WA minus that with `both`."""
     cost = paired_difference(one.labels, one.probabilities.argmax(1), both.probabilities.argmax(1))
     values, _ = validation_scores(one, view)
     return values | {"wa_to_both": cost["difference"], "se": cost["se"]}
 
 
 def turn_predictions(predictions: Predictions, dataset: Dataset, view: View) -> TurnPredictions:
-    """`predictions` with the names of turns, dialogues and classes, as they are written down."""
+    """`predictions` with the names of turns, dialogues and classes, as files hold them."""
     return TurnPredictions(
         dataset.column("utterance")[predictions.rows].tolist(),
         dataset.column("dialogue")[predictions.rows].tolist(),

@@ -1,6 +1,6 @@
-"""How sure the metrics are: bootstrap intervals, and paired differences between two models.
+"""The uncertainty of metrics: bootstrap intervals, and paired differences between two models.
 
-Pure numpy; nothing is random that is not seeded.
+Pure numpy; all random numbers are seeded.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def bootstrap(
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals (low, high) of every metric of the confusion matrix.
 
-    Rows are drawn with replacement or, if `groups` [N] names each row's (its dialogue, say), whole
-    groups are. These metrics depend on the confusion matrix alone, so a resample is one multinomial
-    draw over its cells (or over the groups, whose matrices are summed).
+    Rows are drawn with replacement, or whole groups if `groups` [N] names the group of each row
+    (its dialogue, for instance). These metrics depend on the confusion matrix alone, so a resample
+    is one multinomial draw over its cells, or over the groups, whose matrices are then summed.
     """
     truth, guess = np.asarray(labels, np.int64), np.asarray(predicted, np.int64)
     if not len(truth):
@@ -59,8 +59,9 @@ def paired_difference(
 ) -> dict[str, Any]:
     """Accuracy of predictions `a` [N] minus that of `b` [N] on the same rows.
 
-    Returns `difference`, `se` (its standard error, from the rows' paired differences, or from their
-    sums over `groups` if rows of a group are not independent) and `interval` (95 %, normal).
+    Returns `difference`, `se` (its standard error) and `interval` (95 %, normal approximation). The
+    error comes from the rows' paired differences, or, where rows of a group are not independent,
+    from the differences' sums over `groups`.
     """
     truth, first, second = (np.asarray(x, np.int64) for x in (labels, a, b))
     if not len(truth) == len(first) == len(second) or not len(truth):
@@ -68,6 +69,8 @@ def paired_difference(
     delta = (first == truth).astype(float) - (second == truth)
     difference = float(delta.mean())
     residual = delta - difference
+    # The variance of a sum over independent units; a unit is a row or a group. u / (u - 1) corrects
+    # for the mean that was estimated from the same data.
     if groups is not None:
         _, group = np.unique(np.asarray(groups), return_inverse=True)
         residual = np.bincount(group, weights=residual)

@@ -1,10 +1,10 @@
-"""Checkpoints: whole or absent, verified before use, pruned only after the next one is safe.
+"""Checkpoints: complete or absent, verified before use, pruned only after the next one is safe.
 
-`checkpoints/step-00000120/` holds `weights.safetensors`, `moments.safetensors`, one `rng-R.pt` a
-rank, `state.json`, and `manifest.json` with the size and SHA-256 of each, written last. The folder
-is filled as `step-00000120.tmp` and renamed. `checkpoints/best.json` names the step that validation
-chose. Nothing in it is loaded by an unrestricted unpickler. A checkpoint that is found damaged is
-renamed to `step-00000120.damaged`.
+`checkpoints/step-00000120/` holds `weights.safetensors`, `moments.safetensors`, one `rng-R.pt` for
+each rank, `state.json`, and `manifest.json` with the size and SHA-256 of each file, written last.
+The folder is filled as `step-00000120.tmp` and renamed. `checkpoints/best.json` names the step that
+validation chose. No file is loaded by an unrestricted unpickler. A damaged checkpoint is renamed to
+`step-00000120.damaged`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ FOLDER = re.compile(r"step-(\d{8})$")
 class Progress:
     """All resumable state that is neither tensor nor random generator.
 
-    `step` counts optimizer steps taken; `best` is the best validation score so far (None before
-    the first evaluation), `best_step` its step and `best_loss` its validation loss, which decides
-    ties; `skipped` counts damaged samples and `bad_steps` steps left out for a loss that was not
-    finite. `validated` counts the epochs whose validation is done. `trace` adds up what
-    `data.trace_of` says of the units used in this epoch.
+    `step` counts optimizer steps taken. `best` is the best validation score so far (None before the
+    first validation), `best_step` its step, and `best_loss` its validation loss, which decides
+    between equal scores. `skipped` counts damaged samples, and `bad_steps` the steps that were left
+    out because loss or gradient was not finite. `validated` counts the epochs whose validation is
+    done. `trace` is the sum of `emo.data.steps.trace_of` over the units used so far in this epoch.
     """
 
     step: int
@@ -83,6 +83,9 @@ def save(
     keep: int,
 ) -> None:
     """Write the state after `progress.step` steps; a collective.
+
+    Args:
+        keep: how many of the newest checkpoints to keep, besides the best.
 
     Raises:
         shards.atomic.DiskFull, CannotWrite: on every rank; earlier checkpoints are untouched.
@@ -119,7 +122,9 @@ def save(
             }
             (draft / MANIFEST).write_text(json.dumps(manifest, indent=1))
             if final.exists():
-                shutil.rmtree(final)  # damaged: it was not taken above
+                shutil.rmtree(final)  # it is damaged, or we had returned above
+            # The files, then their names in the folder, then the rename: after a power failure a
+            # folder with the final name must have all of its content.
             for path in draft.iterdir():
                 atomic.sync_file(path)
             atomic.sync_folder(draft)
@@ -129,9 +134,9 @@ def save(
         _name_best(folder, progress)
         _prune(folder, keep)
 
-    # Each line is a collective: no rank goes on before all have finished it, and an error on one is
-    # an error on all. The manifest comes last into the draft, and the draft gets its name when all
-    # of it is on the disk. Older checkpoints go only after that.
+    # Each line is a collective: no rank goes on before all have finished it, and an error on one
+    # rank is raised on all. The manifest is written last into the draft, and the draft is renamed
+    # when all of it is on the disk. Only after that are older checkpoints removed.
     try:
         runtime.main_decides(begin)
         runtime.together(write_ours)
@@ -144,9 +149,10 @@ def save(
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint, and a line about each newer one that is damaged.
+    """The newest intact checkpoint (None if there is none), and a message on each damaged one.
 
-    Damaged ones are renamed. Otherwise they would count as checkpoints when older ones are pruned.
+    Damaged ones are renamed: otherwise they would count among the newest ones when others are
+    pruned.
     """
     passed_over: list[str] = []
     for path in reversed(_committed(folder)):
@@ -191,11 +197,12 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file.
 
     Raises:
-        OSError: the disk refuses. safetensors has an error of its own that hides it.
+        OSError: the disk cannot be written. safetensors wraps this into an error of its own.
     """
     try:
         save_file(tensors, path, metadata={"format": "pt"})
-        path.chmod(path.parent.stat().st_mode & 0o666)  # others could not read it
+        # safetensors makes files that only their owner may read; take the folder's permissions.
+        path.chmod(path.parent.stat().st_mode & 0o666)
     except SafetensorError as error:
         if code := re.search(r"os error (\d+)", str(error)):
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
@@ -212,12 +219,12 @@ def restore(
 ) -> Progress:
     """Load a verified checkpoint into model, optimizer and this rank's generators; a collective.
 
-    At the world size it was written with, every rank's random state is restored bit for bit; at
-    another one it is derived from (seed, step, rank).
+    With the same number of ranks as when it was written, every rank's random state is restored bit
+    for bit; with another number it is derived from (seed, step, rank).
 
     Raises:
-        CheckpointError: the random state of a rank is missing or holds more than tensors, or the
-            weights do not fit the model.
+        CheckpointError: the random state of a rank is missing or holds more than tensors and
+            numbers, or the weights do not fit the model.
     """
     manifest = json.loads((checkpoint / MANIFEST).read_text())
     progress = Progress.from_json((checkpoint / STATE).read_text())
@@ -253,7 +260,7 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, in words; None when it is whole."""
+    """What is wrong with a checkpoint, in words; None if it is intact."""
     try:
         files = json.loads((checkpoint / MANIFEST).read_text())["files"]
     except (OSError, ValueError, KeyError):
@@ -268,14 +275,14 @@ def _damage(checkpoint: Path) -> str | None:
 
 
 def _name_best(folder: Path, progress: Progress) -> None:
-    """Write down which step to evaluate, predict with and export."""
+    """Record which step to evaluate, predict with and export."""
     if progress.best is not None:
         text = json.dumps({"step": progress.best_step, "score": progress.best})
         atomic.write(folder / BEST, text.encode())
 
 
 def _confirm_best(runtime: Runtime, folder: Path, progress: Progress) -> Progress:
-    """Make `best.json` agree with the resumed state; drop a best checkpoint that is damaged."""
+    """Make `best.json` agree with the resumed state; forget a best checkpoint that is damaged."""
     if progress.best is None:
         return progress
     best_path = folder / f"step-{progress.best_step:08d}"
@@ -287,7 +294,7 @@ def _confirm_best(runtime: Runtime, folder: Path, progress: Progress) -> Progres
 
 
 def _prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` and the best, and drafts of saves that were killed."""
+    """Remove all but the newest `keep` checkpoints and the best, and drafts of killed saves."""
     try:
         best_step = json.loads((folder / BEST).read_text())["step"]
     except (OSError, ValueError, KeyError):

@@ -1,4 +1,4 @@
-"""What is put together before the first step: data, view, statistics, model, plan, run folder."""
+"""What a run consists of, built before the first step: data, view, statistics, model, plan."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from shards.views.view import COLUMNS, View, make_view
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything a run is made of, the same on every rank."""
+    """Everything that a run consists of, the same on every rank."""
 
     config: ExperimentConfig
     dataset: Dataset
@@ -45,11 +45,11 @@ class Experiment:
 
     @classmethod
     def build(cls, runtime: Runtime, config: ExperimentConfig) -> Experiment:
-        """Open the data, check that it is what the model wants, and build the model.
+        """Open the data, check that it fits the model, and build the model.
 
         Raises:
-            UserError: shards made with another tokenizer or without the feature, a class without
-                training samples, an `init` run on another view.
+            UserError: the shards were made with another tokenizer or lack the feature, a class has
+                no training samples, or an `init` run was trained on another view.
         """
         dataset = open_dataset(config.data.shards)
         view = view_of(dataset, config)
@@ -98,14 +98,14 @@ class Experiment:
 
     @classmethod
     def of_dialogues(cls, dataset: Dataset, view: View, config: ExperimentConfig) -> Experiment:
-        """The same for a context model, which reads dialogues of vectors.
+        """The experiment of a context model, which reads dialogues of vectors.
 
         Raises:
-            DataError: `dataset` holds no such vectors, or they come from branches that were trained
-                on other parts.
+            DataError: `dataset` does not hold these vectors, or they come from branches that were
+                trained on other parts.
             ViewError: the view splits a dialogue.
         """
-        view.dialogues("train")  # a split dialogue is reported first
+        view.dialogues("train")  # raises if the view splits a dialogue: the error to report first
         widths = check_vectors(dataset, view, config.inputs)
         samples = Dialogues(dataset, view, config.inputs, widths, config.data)
         units = samples.units(view.train)
@@ -125,15 +125,15 @@ class Experiment:
 
 
 def view_of(dataset: Dataset, config: ExperimentConfig) -> View:
-    """The protocol's parts as rows of `dataset`."""
+    """The parts of the configured protocol, as rows of `dataset`."""
     return make_view(dataset.columns(*COLUMNS), config.data.view)
 
 
 def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
-    """The dataset's tokenizer, if the model reads text; also checks that shards and model agree.
+    """The dataset's tokenizer, or None if the model reads no text; also checks shards and model.
 
     Raises:
-        DataError: lists every misfit between the shards and what the model reads.
+        DataError: the shards do not fit the model; the message lists every reason.
     """
     problems = []
     manifest, text = dataset.manifest, config.model.text
@@ -148,7 +148,7 @@ def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
         wanted = read_preprocessing(encoder, "model.audio.encoder").rate
         if rate != wanted:
             problems.append(
-                f"the waveforms have {rate} samples a second, the encoder {encoder} hears "
+                f"the waveforms have {rate} samples a second, the encoder {encoder} expects "
                 f"{wanted}: build the shards with audio.sample_rate={wanted}"
             )
     tokens = None
@@ -181,17 +181,18 @@ def _statistics(
     if "audio" in config.init:  # the branch expects what it was trained on
         return load_statistics(config.init["audio"])
     mine = feature_sums(dataset, config.data.audio, rows, world=runtime.world, rank=runtime.rank)
-    # Ranks hold every world-th chunk; padded to one shape, gathered, and put back in row order.
+    # Each rank has every world-th chunk. They are padded to one shape, because `gather` needs equal
+    # shapes, and put back into the order of rows, because float sums depend on their order.
     most = -(-int(runtime.total(len(mine))) // runtime.world)
     width = int(runtime.gather(np.array([mine.shape[1] if len(mine) else 0])).max())
     padded = np.zeros((most, width))
     padded[: len(mine), : mine.shape[1]] = mine
-    every = runtime.gather(padded)
-    return statistics_of(every.transpose(1, 0, 2).reshape(-1, width))
+    gathered = runtime.gather(padded)  # [world, most, width]
+    return statistics_of(gathered.transpose(1, 0, 2).reshape(-1, width))
 
 
 def _check_same_data(run: Path, view: View, dataset: Dataset) -> None:
-    """Raises RunError unless `run`, whose branch is taken, was trained on this data and view."""
+    """Raise RunError unless `run`, from which a branch is taken, was trained on these parts."""
     ours = {"dataset": {"hash": dataset.manifest.dataset_hash}, "view": view.digest}
     different = data_difference(read_record(run), ours, ("dataset", "parts"))
     if different is not None:

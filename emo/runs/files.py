@@ -1,4 +1,4 @@
-"""The names of everything a run folder holds, in one place."""
+"""The names of all files in a run folder."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 CONFIG = "config.yaml"  # the resolved configuration, every default spelled out
 COMMAND = "command.sh"  # the one command that reproduces the run
 RECORD = "run.json"  # code commit, versions, machine, dataset hash, view
-LOG = "log.jsonl"  # one line an optimizer step that was logged, one an evaluation
+LOG = "log.jsonl"  # one line for each logged step, and for each validation
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 TOKENIZER = "tokenizer"  # a copy of the dataset's
 STATISTICS = "statistics.json"  # mean and standard deviation per feature bin
 METRICS = "metrics.json"  # the result: every metric of validation and test
-BAD_STEP = "bad-step.json"  # what is known of a step that was not finite and ended the run
+BAD_STEP = "bad-step.json"  # the step that ended the run because it was not finite
 EXIT = "exit.json"  # how the last launch ended: exit code and reason
-LOCK = "lock"  # held while a launch writes here
+LOCK = "lock"  # locked while a launch writes here
 
 CROSSVAL = "crossval.json"  # in the folder of a cross-validation, beside the runs of its folds
 

@@ -1,4 +1,4 @@
-"""Run folders as others find them: the record, the results, the best weights, and on what data."""
+"""Reading run folders: the record, the results, the best weights, and whether data is the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_finished(run: Path) -> bool:
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """`run.json`: what was trained, on which data, and how raw input becomes the model's input.
+    """`run.json`: what was trained, on which data, and how the model's input is made.
 
     Raises:
         RunError: `run` is no run folder.
@@ -48,6 +48,7 @@ def read_results(run: Path) -> dict[str, Any]:
         )
     results: dict[str, Any] = json.loads(files.metrics(run).read_text())
     for part in results["parts"].values():
+        # What is stored wins over what is computed: it was published, to its last digit.
         part |= metrics.of_confusion(part["confusion"]) | part
         for one in part.get("alone", {}).values():
             for old, new in metrics.ALIASES.items():
@@ -66,14 +67,14 @@ def best_weights(run: Path) -> dict[str, Tensor]:
 
 
 def _no_run(folder: Path) -> str | None:
-    """What to say of the folder of a cross-validation, which holds runs and is none."""
+    """The error message if `folder` is that of a cross-validation, which is no run; else None."""
     folds = sorted(path.name for path in folder.glob("fold-*") if files.config(path).is_file())
     if not folds:
         return None
     return (
-        f"{folder} is a cross-validation, not a run: `emo crossval` shows its scores, which stand "
-        f"in {folder / files.CROSSVAL} when all folds are done; name one of its folds, such as "
-        f"{folder / folds[0]}"
+        f"{folder} is a cross-validation, not a run: `emo crossval` shows its scores, and writes "
+        f"them to {folder / files.CROSSVAL} when all folds are done; name one of its folds, such "
+        f"as {folder / folds[0]}"
     )
 
 
@@ -89,7 +90,7 @@ DATA: dict[str, Callable[[Facts], Any]] = {
 
 
 class Difference(NamedTuple):
-    """What two runs' data differ in: a key of `DATA`, and both values in short."""
+    """Where two runs' data differ: a key of `DATA`, and both values, shortened for messages."""
 
     what: str
     ours: str
@@ -97,7 +98,7 @@ class Difference(NamedTuple):
 
 
 def data_difference(ours: Facts, theirs: Facts, what: Sequence[str]) -> Difference | None:
-    """The first of `what` (keys of `DATA`) in which the data of two runs differ, if any."""
+    """The first of the keys `what` of `DATA` in which two runs' data differ; None if in none."""
     for name in what:
         one, other = DATA[name](ours), DATA[name](theirs)
         if one != other:

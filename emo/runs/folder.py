@@ -1,4 +1,4 @@
-"""A run folder as a whole: one process writes in it, and a resumed run must fit what it holds."""
+"""A run folder in use: one process writes to it at a time, and a resumed run must match it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shards import atomic, configfile
 from shards.configfile import ConfigError
 from shards.errors import UserError
 
-# Settings that a resumed run may have changed: how fast and how long, not what is learnt.
+# Settings that may change between launches of a run: how fast and how long, not what is learnt.
 MAY_CHANGE = {
     "run", "resume", "runtime", "data.shards", "data.workers", "data.damage", "data.max_skipped",
     "train.epochs", "train.global_batch", "train.accumulation", "train.evaluation_batch",
@@ -26,11 +26,11 @@ MAY_CHANGE = {
 
 
 class RunError(UserError):
-    """A run folder that cannot be used as asked."""
+    """A run folder that does not allow what was asked for."""
 
 
 def load_config(run: Path) -> ExperimentConfig:
-    """The resolved configuration of a run folder. Raises RunError if it is none."""
+    """The resolved configuration of a run folder. Raises RunError if `run` is no run folder."""
     path = files.config(run)
     if not path.is_file():
         raise RunError(f"{run} is no run folder: it has no {files.CONFIG}")
@@ -42,7 +42,8 @@ def open_run(runtime: Runtime, config: ExperimentConfig) -> Iterator[Path | None
     """Lock the run folder while in use; yields the checkpoint to resume from, None for a new run.
 
     Raises:
-        RunError: another process writes there, a run is there already, or it had other settings.
+        RunError: another process writes there, or a run is there and `resume` is "never".
+        ConfigError: the run that is there has other settings.
     """
     handle: int | None = None  # of the lock, on rank 0
 
@@ -66,15 +67,17 @@ def open_run(runtime: Runtime, config: ExperimentConfig) -> Iterator[Path | None
 def lock(run: Path) -> int:
     """Lock the run folder for this process; returns the handle whose closing unlocks it.
 
-    The kernel unlocks it when the process dies, however it dies. The lock holds between the nodes
-    of a cluster where the file system hands locks to its server: NFS, GPFS, CephFS, BeeGFS with
+    The kernel unlocks it when the process ends, in whatever way. The lock holds across the nodes of
+    a cluster if the file system passes locks to its server: NFS, GPFS, CephFS, BeeGFS with
     tuneUseGlobalFileLocks, Lustre mounted with `flock`. Under Lustre's `localflock` a writer on
-    another node is not seen. A server may keep a dead node's locks for a while (NFSv4: 90 s by
-    default); slurm/train.sbatch waits for that. Where there are no locks at all, a warning says so.
+    another node goes unnoticed. A server may keep a dead node's locks for a while (NFSv4: 90 s by
+    default); slurm/train.sbatch waits for that. Without any locks, a warning is printed.
 
     Raises:
-        RunError: another process has it.
+        RunError: another process holds the lock.
     """
+    # Not opened for writing anew ("w"): that would erase the holder's name, read below. The file is
+    # never removed: another process could be locking it, and a third one then makes a second file.
     handle = os.open(run / files.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,7 +90,7 @@ def lock(run: Path) -> int:
         ) from None
     except OSError as error:
         print(
-            f"warning: {run} is on a file system without locks ({error.strerror}): see to it "
+            f"warning: {run} is on a file system without locks ({error.strerror}): make sure "
             "yourself that no second process writes there",
             flush=True,
         )
@@ -116,8 +119,9 @@ def _resumable(config: ExperimentConfig) -> Path | None:
 
 
 def check_unchanged(config: ExperimentConfig) -> None:
-    """Raises ConfigError: the run in `config.run` had other settings than those that may change."""
-    # Read as a configuration: what has been added since the run began has its default there.
+    """Raise ConfigError if the run in `config.run` differs in settings not in `MAY_CHANGE`."""
+    # Parsed as a configuration, not compared as YAML: a setting that was added to the program since
+    # the run began then has its default on both sides.
     changed = configfile.differences(
         load_config(config.run).model_dump(mode="json"), config.model_dump(mode="json"), MAY_CHANGE
     )

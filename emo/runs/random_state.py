@@ -40,7 +40,8 @@ def write(path: Path, device: torch.device) -> None:
     }
     if device.type == "cuda":
         rng["cuda"] = torch.cuda.get_rng_state(device)
-    whole = io.BytesIO()  # written to a full disk, torch would raise anything but an OSError
+    # Through memory: on a full disk, torch.save itself raises errors that are no OSError.
+    whole = io.BytesIO()
     torch.save(rng, whole)
     path.write_bytes(whole.getvalue())
 

@@ -1,4 +1,4 @@
-"""What a run folder says of its run: settings, data, code, machine, and how to repeat it."""
+"""What a run folder records of its run: settings, data, code, machine, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def record(run: Run) -> None:
 
 
 def facts(experiment: Experiment) -> dict[str, Any]:
-    """What every result states beside its numbers."""
+    """What every result states besides its numbers; also in `run.json`."""
     config, view, dataset = experiment.config, experiment.view, experiment.dataset
     model = experiment.model
     return {
@@ -78,7 +78,7 @@ def facts(experiment: Experiment) -> dict[str, Any]:
 
 
 def context(experiment: Experiment) -> dict[str, Any] | None:
-    """What a context model reads, and what it sees beside the turn: the `past`, or the `whole`."""
+    """What a context model reads, and which other turns it sees: `past` or `whole` dialogue."""
     chosen = experiment.config.model.context
     if chosen is None:
         return None
@@ -88,7 +88,7 @@ def context(experiment: Experiment) -> dict[str, Any] | None:
 
 
 def recipe(experiment: Experiment) -> dict[str, Any]:
-    """How raw input became this model's input: all that prediction needs besides the weights."""
+    """How raw input becomes this model's input: what prediction needs besides the weights."""
     manifest, statistics = experiment.dataset.manifest, experiment.samples.statistics
     return {
         "description": experiment.model.describe(),
@@ -110,7 +110,8 @@ def code_version() -> str:
         return done.stdout.strip()
 
     try:
-        # An installed package may lie in somebody else's checkout: that commit is not ours.
+        # An installed package may lie inside another project's checkout (a venv in its folder).
+        # Unless git tracks this file, its commit is not ours.
         git("ls-files", "--error-unmatch", Path(__file__).name)
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")

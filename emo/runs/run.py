@@ -1,4 +1,4 @@
-"""One run, as every stage of it sees it: what trains, on what, where, and where numbers go."""
+"""One run, as training and evaluation see it: what trains, on what, where, and where it logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from emo.runs.tracker import Tracker
 
 @dataclass(frozen=True)
 class Run:
-    """Handed to whatever trains, evaluates or records.
+    """The argument of everything that trains, evaluates or records.
 
     Attributes:
         model: the experiment's, as the strategy wrapped it.
@@ -42,6 +42,6 @@ class Run:
     def trained(self) -> list[nn.Parameter]:
         """The parameters that have gradients, in the model's order.
 
-        Kept, because looking them up at each step would take as long as computing their norm.
+        Cached: looking them up at each step would take as long as computing their norm.
         """
         return [p for p in self.model.parameters() if p.requires_grad]

@@ -12,17 +12,17 @@ from emo.runs import files
 
 
 class Tracker:
-    """Writes scalars of a step; does nothing on ranks other than 0."""
+    """Logs the scalars of a step; does nothing on ranks other than 0."""
 
     def __init__(self, run: Path, *, main: bool, step: int) -> None:
-        """Open the run's logs; what was logged beyond `step` by a killed launch is cut off."""
+        """Open the run's logs, and cut off what a killed launch has logged after `step`."""
         self._writer: Any = None
         if not main:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        # A killed launch may have logged steps after its last checkpoint, which are now done again.
-        # TensorBoard hides its events from purge_step on; our own log is cut below.
+        # A killed launch may have logged steps after its last checkpoint, which are now repeated.
+        # TensorBoard hides earlier events from purge_step on; our own log is cut below.
         self._writer = SummaryWriter(str(run / files.TENSORBOARD), purge_step=step + 1)
         path = run / files.LOG
         kept = []
@@ -34,7 +34,7 @@ class Tracker:
                 except (ValueError, KeyError):  # the last line of a killed launch
                     continue
         path.write_text("".join(kept))
-        self._log = path.open("a", buffering=1)
+        self._log = path.open("a", buffering=1)  # by lines: a killed launch loses none
 
     def write(self, step: int, group: str, values: dict[str, float]) -> None:
         """Log `values` under `group/name` at optimizer step `step`."""
