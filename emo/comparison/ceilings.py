@@ -1,4 +1,4 @@
-"""What no model could beat: the Bayes predictions, where the corpus was made by a known process."""
+"""The ceiling for any model: the Bayes predictions, for corpora drawn from a known process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from shards.store.index import TRUTH
 
 
 def bayes_predictions(result: Result, context: bool = True) -> np.ndarray | None:
-    """The best predictions, int [N], of the same turns from the same evidence; None if unknown.
+    """The best possible predictions, int [N], of the same turns from the same evidence.
 
-    Without `context`, from each turn by itself, whatever else the model sees.
+    None if the process behind the corpus is unknown. Without `context`, the evidence is each turn
+    by itself, even if the model sees other turns.
     """
     path = Path(result.facts["dataset"]["folder"]) / TRUTH
     if not path.is_file():
         return None
-    # Imported here: the sample corpus is needed for made corpora only.
+    # Imported here, because comparisons on other corpora do not need it.
     from shards.corpora.labels import label_set
     from shards.sample.ceilings import ceilings
 

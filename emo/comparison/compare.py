@@ -1,4 +1,4 @@
-"""`emo compare`: runs side by side on the same turns, beside the ceilings where they are known."""
+"""`emo compare`: runs side by side on the same turns, with the ceilings where they are known."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from shards import atomic
 def compare(
     runs: Sequence[Path], part: str, *, markdown: Path | None = None, csv: Path | None = None
 ) -> None:
-    """Print the tables of `runs`; also write them as Markdown or CSV.
+    """Print the tables of `runs`, and write them to the files `markdown` and `csv` if given.
 
     Raises:
         CompareError: two runs are not comparable, or there is no such part.
-        RunError: a run is unfinished.
+        RunError: a run is not finished.
     """
     results = load_results(runs, part)
     rows = rows_of(results)
@@ -34,14 +34,14 @@ def compare(
 
 
 def title_of(result: Result) -> str:
-    """Protocol, part, size and dataset."""
+    """The title of the tables: protocol, part, size and dataset."""
     facts, turns = result.facts, len(result.turns.labels)
     folder = facts["dataset"]["folder"]
     return f"{facts['protocol']} · {result.part} part, {turns} turns · {folder}"
 
 
 def notes_of(results: Sequence[Result]) -> list[str]:
-    """How to read the tables; what chance and people reach; what training has seen of the part."""
+    """How to read the tables, what chance and people reach, what training has of the part."""
     first = results[0]
     labels, human = first.turns.labels, first.scores["agreement"]["human"]
     majority = 100 * np.bincount(labels).max() / len(labels)

@@ -1,8 +1,8 @@
 """`emo crossval`: one experiment over all folds of its protocol, or over several random splits.
 
 Every fold is a run of its own in `<run>/fold-<name>`, started by `launch/train.sh` and resumable;
-finished folds are not done again. When all are there, `crossval.json` holds mean, standard
-deviation, and the scores of all folds' predictions pooled.
+finished folds are not repeated. When all are finished, `crossval.json` holds the mean and standard
+deviation over the folds, and the scores of their pooled predictions.
 """
 
 from __future__ import annotations
@@ -35,21 +35,22 @@ AVERAGED = {name: one for name, one in metrics.METRICS.items() if one.cross_vali
 
 
 class CrossvalError(UserError):
-    """Folds that cannot be run as asked."""
+    """Folds that do not exist or do not belong together, or a protocol without folds."""
 
 
 def crossval(
     path: Path, overrides: list[str], *, strategy: str, seeds: int | None, only: int | None
 ) -> int:
-    """Run the folds that are not finished (or fold number `only`), then aggregate what is whole.
+    """Run the unfinished folds, or only fold number `only`; aggregate once all are finished.
 
     `{fold}` in an override stands for the fold's name, as in `init.text=runs/text/fold-{fold}`.
     Returns the exit code of the first fold that did not finish (75: saved, run again), else 0.
 
     Raises:
-        CrossvalError: the protocol has no folds and `seeds` is not given, there is no `only`, or
-            the folder holds folds of other settings or data.
+        CrossvalError: the protocol has no folds and `seeds` is not given, no fold has the number
+            `only`, or the folder holds folds with other settings or data.
     """
+    # Any name will do for the fold: this configuration only tells which folds there are.
     config = configfile.load(ExperimentConfig, path, _of_fold(overrides, "x"))
     named = fold_settings(config, seeds)
     if only is not None and not 0 <= only < len(named):
@@ -63,7 +64,7 @@ def crossval(
     folds = {
         name: configfile.load(ExperimentConfig, path, its_own) for name, its_own in settings.items()
     }
-    for fold in folds.values():  # all of them first: the table must be of one configuration
+    for fold in folds.values():  # all before the first is trained: the table is of one experiment
         check_same_experiment(fold)
     for name in chosen:
         if is_finished(folds[name].run):
@@ -128,7 +129,7 @@ def _of_fold(overrides: list[str], name: str) -> list[str]:
 
 
 def fold_settings(config: ExperimentConfig, seeds: int | None) -> dict[str, list[str]]:
-    """The folds' names and the overrides that make each."""
+    """By the name of each fold, the overrides that select it."""
     if seeds is not None:
         first = config.data.view.seed
         return {
@@ -146,9 +147,10 @@ def fold_settings(config: ExperimentConfig, seeds: int | None) -> dict[str, list
 
 
 def aggregate(runs: list[Path]) -> dict[str, Any]:
-    """Test metrics of each finished fold, their mean and sample deviation, and of all turns pooled.
+    """Test metrics of each fold, their mean and sample deviation, and those of all turns pooled.
 
-    A metric that was added after a fold was evaluated is computed from its predictions.
+    A metric that was added to the program after a fold was evaluated is computed from the fold's
+    predictions.
     """
     facts = [read_results(run) for run in runs]
     classes = facts[0]["classes"]

@@ -1,4 +1,4 @@
-"""The accuracies that the paper publishes, to stand beside ours where they are comparable."""
+"""The accuracies in the paper, to show next to ours where they are comparable."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ TABLE_3 = {
 
 
 def published_accuracy(result: Result) -> float | None:
-    """The paper's WA (%) for this system and input, where the corpus is IEMOCAP with its 5 classes.
+    """The paper's WA (%) for this system and input; None unless the corpus is IEMOCAP, 5 classes.
 
-    A corpus made in IEMOCAP's layout, which has known answers beside it, does not count.
+    The sample corpus is read as IEMOCAP too; its truth file tells that it is not.
     """
     config = Path(result.facts["dataset"]["folder"]) / CONFIG
     if len(result.facts["classes"]) != 5 or not config.is_file():

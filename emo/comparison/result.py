@@ -29,12 +29,12 @@ THE_PAPERS = {"text": "bert", "audio": "cnn", "fusion": "paper"}
 
 
 class CompareError(UserError):
-    """Runs that cannot stand in one table."""
+    """Runs that cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run: what `metrics.json` says of it, and its predictions of `part`."""
+    """One run: the content of its `metrics.json`, and its predictions of `part`."""
 
     run: Path
     facts: dict[str, Any]
@@ -43,7 +43,7 @@ class Result:
 
     @property
     def scores(self) -> dict[str, Any]:
-        """What `metrics.json` says of the part."""
+        """The results of the part in `metrics.json`."""
         return dict(self.facts["parts"][self.part])
 
     @property
@@ -71,11 +71,11 @@ class Result:
 
 
 def load_results(runs: Sequence[Path], part: str) -> list[Result]:
-    """Read finished runs that can be compared.
+    """Read finished runs, and check that they can be compared.
 
     Raises:
         CompareError: there is no such part, or two runs differ in more than their systems.
-        RunError: one is no run folder, or has not been trained to the end.
+        RunError: a folder is no run folder, or its training has not ended.
     """
     if part not in EVALUATED_PARTS:
         raise CompareError(

@@ -22,7 +22,7 @@ def needs_grouping(results: Sequence[Result]) -> bool:
 
 
 def rows_of(results: Sequence[Result]) -> list[Row]:
-    """One row a run: its metrics with intervals, its ceiling, and how far it is from both."""
+    """One row a run: metrics with intervals, the ceiling, distances to it and to the best run."""
     grouped = needs_grouping(results)
     best = max(results, key=lambda one: _accuracy(one, one.turns.predicted))
     rows = []
@@ -40,7 +40,7 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
 
 
 def _metrics(result: Result, groups: Sequence[str] | None) -> Row:
-    """Every metric of the predictions, in the unit in which it is shown, and its interval."""
+    """Every metric of the predictions with its interval, in the unit in which it is shown."""
     turns, stored = result.turns, result.scores
     values = stored | metrics.evaluate(turns.labels, turns.probabilities, turns.classes)
     intervals = bootstrap(turns.labels, turns.predicted, len(turns.classes), groups)
@@ -58,7 +58,7 @@ def _metrics(result: Result, groups: Sequence[str] | None) -> Row:
 
 
 def _one_modality(result: Result) -> Row:
-    """A fusion's WA where it is given one modality only, and what the other one is worth."""
+    """A fusion's WA if it is given one modality only, and the difference to both."""
     row: Row = {}
     for kept, one in result.scores.get("alone", {}).items():
         row[f"{kept}_alone"] = 100 * one["wa"]
@@ -68,7 +68,7 @@ def _one_modality(result: Result) -> Row:
 
 
 def _distances(result: Result, best: Result, groups: Sequence[str] | None) -> Row:
-    """The ceilings where known, and paired differences in WA to the best run and to the ceiling."""
+    """The ceilings, if known, and paired differences in WA to the best run and to the ceiling."""
     row: Row = {}
     others = {} if result is best else {"to_best": best.turns.predicted}
     ceiling = bayes_predictions(result)

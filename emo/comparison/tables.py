@@ -1,4 +1,4 @@
-"""Rows of a comparison as a terminal's table, Markdown and CSV."""
+"""Rows of a comparison as tables in the terminal, Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emo.metrics import METRICS
 from emo.modalities import MODALITIES
 
 Row = dict[str, Any]
-Word = Callable[[Row], str]  # what a cell says of a row; "" if nothing
+Word = Callable[[Row], str]  # the text of a row's cell; "" if it is empty
 
 
 def _with_interval(name: str) -> Word:
@@ -33,7 +33,7 @@ def _difference(name: str) -> Word:
 
 
 def _one_modality(kept: str) -> Word:
-    """A fusion's WA where only the modality `kept` is there, and the difference to both."""
+    """A fusion's WA with only the modality `kept`, and the difference to both."""
     change, name = _difference(f"{kept}_alone_cost"), f"{kept}_alone"
     return lambda row: f"{row[name]:.1f} ({change(row)})" if name in row else ""
 
@@ -43,7 +43,7 @@ def _number(name: str, places: int) -> Word:
 
 
 SCORES = [metric for metric in METRICS.values() if metric.of_confusion]
-# Tables by topic, each narrow enough for a terminal of 100 columns; all begin with the run's name.
+# Tables by title, each narrow enough for a terminal of 100 columns; all begin with the run's name.
 TOPICS: dict[str, dict[str, Word]] = {
     "": {
         "reads": lambda row: row["reads"],
@@ -83,9 +83,9 @@ def cells(rows: Sequence[Row], columns: dict[str, Word]) -> tuple[list[str], lis
 
 
 def by_system(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]] | None:
-    """WA in the shape of the paper's Table 3, modalities by systems; None for a single system.
+    """WA in the form of the paper's Table 3, modalities by systems; None for a single system.
 
-    Behind it the ceiling where one is known, and the paper's own figure where it is comparable.
+    In brackets: the ceiling, if known, and the paper's figure, if comparable.
     """
     systems = list(dict.fromkeys(row["system"] for row in rows))
     if len(systems) < 2:
@@ -103,7 +103,7 @@ def _wa(row: Row) -> str:
 
 
 def show(rows: Sequence[Row], title: str, notes: Sequence[str]) -> None:
-    """Print to the terminal; where the output goes to a file, wide enough for any name."""
+    """Print to the terminal; if the output goes to a file, 140 columns wide."""
     console = Console(width=None if Console().is_terminal else 140)
     for heading, (names, body) in _tables(rows, title):
         console.print(heading, style="bold", highlight=False)
@@ -118,7 +118,7 @@ def show(rows: Sequence[Row], title: str, notes: Sequence[str]) -> None:
 
 
 def markdown(rows: Sequence[Row], title: str, notes: Sequence[str]) -> str:
-    """The same as Markdown."""
+    """The tables of `show` in Markdown."""
     lines = []
     for heading, (names, body) in _tables(rows, title):
         lines += [f"**{heading}**", "", "| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
@@ -138,7 +138,7 @@ def csv(rows: Sequence[Row]) -> str:
 
 
 def _tables(rows: Sequence[Row], title: str) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
-    """Heading, column names and body of each table that says anything of these rows."""
+    """Heading, column names and body of each table that is not empty for these rows."""
     tables = [(topic or title, cells(rows, columns)) for topic, columns in TOPICS.items()]
     tables = [(heading, (names, body)) for heading, (names, body) in tables if len(names) > 1]
     systems = by_system(rows)

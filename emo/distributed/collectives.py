@@ -1,7 +1,6 @@
-"""What ranks tell each other, and what it means when one of them is late or gone.
+"""Messages between ranks, and the errors for ranks that are late or gone.
 
-All of it travels over gloo, on the CPU: what only steers the program costs no synchronisation with
-a GPU.
+They go over gloo, on the CPU, so that deciding what to do next needs no synchronisation with a GPU.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ _LOST = ("Connection closed by peer", "Connection reset", "Broken pipe", "remote
 
 
 class OtherRankFailed(UserError):
-    """Another rank shows the error; this one only ends."""
+    """Another rank prints the error; this one only ends."""
 
 
 class RankError(RuntimeError):
-    """Another rank cannot be reached. There is nothing to mend in this one."""
+    """Another rank cannot be reached; nothing is wrong in this one."""
 
 
 class RankLate(RankError):
@@ -44,7 +43,7 @@ class RankLost(RankError):
 
 @contextmanager
 def lost_ranks_named() -> Iterator[None]:
-    """Around collectives, also those of torch and DeepSpeed: their errors become typed ones.
+    """Use around collectives, also torch's and DeepSpeed's: turns their errors into typed ones.
 
     Raises:
         RankLate, RankLost: with the remedy, from the backend's own error.
@@ -55,8 +54,8 @@ def lost_ranks_named() -> Iterator[None]:
         raise
     except RuntimeError as error:
         text = str(error)
-        # NCCL and the store have classes of errors. gloo raises plain RuntimeErrors, which begin
-        # with the file they come from; only the text tells them from a bug of ours.
+        # NCCL and the store have error classes of their own. gloo raises a plain RuntimeError, in
+        # which only the text (the file that it comes from) tells it from a bug of ours.
         if not isinstance(error, dist.DistError) and "gloo" not in text.lower():
             raise
         said = f"{type(error).__name__}: {text}".splitlines()[0]
@@ -76,12 +75,12 @@ def lost_ranks_named() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Votes:
-    """What each rank says before a step, of training or of evaluation; or the sum over all ranks.
+    """One rank's votes before a step of training or evaluation, or the sum over all ranks.
 
     Attributes:
         valid: rows of the step that count.
         skipped: rows left out as damaged.
-        trace: `emo.data.steps.trace_of` the units of the step.
+        trace: `emo.data.steps.trace_of` the step's units.
         failed: ranks that could not read their batch.
         stop: ranks that were asked to save and end.
         out_of_time: ranks whose `train.max_minutes` are over.
@@ -96,9 +95,9 @@ class Votes:
 
 
 class Collectives:
-    """The collectives of one rank: every rank calls each of them, in the same order.
+    """The collectives of one rank; all ranks must call them in the same order.
 
-    All raise RankLate or RankLost when another rank does not answer.
+    All raise RankLate or RankLost if another rank does not answer.
     """
 
     def __init__(self, rank: int, world: int, timeout_seconds: float) -> None:
@@ -115,7 +114,7 @@ class Collectives:
         return self.rank == 0
 
     def vote(self, mine: Votes) -> Votes:
-        """The sum of each field over all ranks, on every rank. Integers: exact up to 2**63."""
+        """The sum of each field over all ranks, on every rank; int64, so traces add up exactly."""
         names = [field.name for field in fields(Votes)]
         sums = torch.tensor([int(getattr(mine, name)) for name in names])
         self._sum(sums)
@@ -161,10 +160,10 @@ class Collectives:
             dist.barrier(group=self._group)
 
     def fail_together(self, error: Exception | None) -> None:
-        """Raise on every rank if any rank brings an error: the lowest one's own, which is shown.
+        """Raise on every rank if any rank has an `error`: the lowest such rank raises its own.
 
         Raises:
-            OtherRankFailed: on the ranks that have nothing to show.
+            OtherRankFailed: on all other ranks, which print nothing.
         """
         failed = self.gather(np.array([error is not None]))[:, 0]
         if not failed.any():
@@ -174,7 +173,7 @@ class Collectives:
         raise OtherRankFailed(f"rank {int(failed.argmax())} failed")
 
     def together(self, action: Callable[[], T]) -> T:
-        """`action()` of every rank; an error on one is an error on all."""
+        """The result of `action()`, called on every rank; an error on one is raised on all."""
         error: Exception | None = None
         try:
             result = action()
@@ -184,7 +183,10 @@ class Collectives:
         return result
 
     def main_decides(self, action: Callable[[], Any]) -> Any:
-        """What `action` gives on rank 0 (anything JSON can hold), on every rank; so its error."""
+        """The result of `action()`, called on rank 0 only, on every rank; likewise its error.
+
+        The result must be something that JSON can hold.
+        """
         return self.from_main(self.together(lambda: action() if self.main else None))
 
     @lost_ranks_named()

@@ -1,9 +1,9 @@
-"""DeepSpeed's compiled operations: kept in this environment, compiled by one process at a time.
+"""DeepSpeed's compiled operations: stored in this environment, compiled by one process at a time.
 
 torch lets one process compile while the others wait until a file named `lock` is gone. A process
-that is killed while it compiles leaves that file behind, and every later ZeRO run would hang at
-its start. So ranks take turns under a lock of the kernel, which ends with its holder. The holder
-knows that any such file was left behind, and removes it.
+that is killed while it compiles leaves this file behind, and every later ZeRO run would hang at its
+start. So ranks take turns under a lock of the kernel, which is released when its holder ends. While
+a process holds that lock, any such file is a leftover, and may be removed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 @contextmanager
 def compilation_lock() -> Iterator[None]:
-    """Hold this around what compiles or loads an operation; other processes wait meanwhile.
+    """Hold this while an operation is compiled or loaded; other processes wait for it.
 
-    Operations are kept inside this environment. In the home folder, torch's default, two
-    environments would each time compile over the other's.
+    Operations are stored inside this environment. In the home folder, torch's default, two
+    environments would overwrite each other's, and compile anew each time.
     """
     if FOLDER not in os.environ:
         home = (

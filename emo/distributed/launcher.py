@@ -1,7 +1,7 @@
 """This process and its launcher: which rank it is, when it must stop, which exit code it leaves.
 
-The one file that reads the launcher's environment variables. It imports nothing heavy, so that
-signals are heard which come while torch is still being imported.
+The only file that reads the launcher's environment variables. It imports nothing heavy, so that
+signals which arrive while torch is still being imported are noticed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _parent_command() -> str:
 
 
 def device() -> str | None:
-    """The device that launch/train.sh chose, "cpu" or "gpu"; None without it."""
+    """The device that launch/train.sh chose, "cpu" or "gpu"; None if it was not used."""
     return os.environ.get(_DEVICE)
 
 
@@ -105,31 +105,31 @@ def watch(names: Iterable[str]) -> None:
 
 
 def stop_requested() -> bool:
-    """Whether a watched signal has come; training looks at it at every step."""
+    """Whether a watched signal has come; training asks at every step."""
     return _stop
 
 
 def stop_watching() -> None:
     """Ignore the watched signals from now on.
 
-    Python removes its handlers before it has ended. A signal in that moment would kill a run that
-    has finished, and its exit code would say so.
+    Python removes its handlers before the process ends. A signal at that moment would kill a run
+    that has already finished, and turn its exit code into a failure.
     """
     for number in _watched:
         signal.signal(number, signal.SIG_IGN)
 
 
 def write_exit_code(code: int) -> bool:
-    """Leave `code` for launch/train.sh, which ends with it. False if another rank came first.
+    """Write `code` for launch/train.sh, which ends with it. False if another rank did so before.
 
-    The first rank to fail knows the cause. Errors of the others only follow from it (a lost
-    connection, say) and would bury it: whoever gets False prints nothing.
+    The first rank to fail knows the cause. The others' errors (a lost connection, for instance)
+    only follow from it and would bury it: a rank that gets False prints nothing.
     """
     path = os.environ.get(_EXIT_FILE)
     if path is None:
         return True
     try:
-        with Path(path).open("x") as file:  # x: the kernel lets one process make it
+        with Path(path).open("x") as file:  # "x": only one process can create the file
             file.write(str(code))
     except OSError:
         return False

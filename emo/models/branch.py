@@ -1,4 +1,4 @@
-"""What every branch is: one modality to class scores, and what a fusion may read of it."""
+"""The base of all branches: from one modality to class scores, and to what a fusion may read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from emo.models.fusion.config import Reads
 from shards.errors import UserError
 
-# What a model can be asked for, as the second argument of `forward`. It is an argument and not a
-# method of its own because strategies wrap `forward` alone: there they gather weights that are
+# The outputs of a model, chosen by the second argument of `forward`. It is an argument, not a
+# method of its own, because strategies wrap `forward` only: there they gather weights that are
 # sharded over ranks. All models give "scores". Those that end in an extreme learning machine are
 # trained on "log_likelihoods" of the classes, and their machine is fitted to "statistics".
 Output = Literal["scores", "log_likelihoods", "statistics"]
@@ -22,16 +22,16 @@ class ModelError(UserError):
 
 
 class BranchOutput(NamedTuple):
-    """What one branch gives for a batch.
+    """The output of one branch for a batch.
 
     Attributes:
         logits_BC: class scores, before the softmax.
-        vector_BD: what the last linear layer saw.
-        present_B: bool, which rows have this modality at all. The others' scores and vectors are
-            finite but mean nothing; a fusion must not let them count.
-        states_BTD: one vector a token or a frame, before they are pooled; None from a branch that
-            has none, or was not asked.
-        mask_BT: bool, which of them are valid; None as above.
+        vector_BD: the input of the last linear layer.
+        present_B: bool, which rows have this modality at all. The scores and vectors of the other
+            rows are finite but meaningless; a fusion must ignore them.
+        states_BTD: one vector for each token or frame, before pooling; None from a branch that has
+            none, or was not asked for them.
+        mask_BT: bool, which states are valid; None as above.
     """
 
     logits_BC: Tensor
@@ -41,7 +41,7 @@ class BranchOutput(NamedTuple):
     mask_BT: Tensor | None = None
 
     def without(self, rows_B: Tensor) -> BranchOutput:
-        """The same, absent from `rows_B` (bool)."""
+        """The same output, but with the modality missing in `rows_B` (bool)."""
         mask_BT = None if self.mask_BT is None else self.mask_BT & ~rows_B[:, None]
         return self._replace(present_B=self.present_B & ~rows_B, mask_BT=mask_BT)
 
@@ -49,15 +49,15 @@ class BranchOutput(NamedTuple):
 class Branch(nn.Module):
     """Base of all branches. Each is made as `Kind(config, classes, size, architecture)`.
 
-    `size` is the number of entries in the tokenizer, or of values in a frame. `architecture` is
-    what `describe` gave, to build a pretrained encoder without reading its weights. A branch
-    ignores what it does not need.
+    `size` is the number of entries in the tokenizer, or of values in a frame. `architecture` is the
+    result of `describe`, to build a pretrained encoder without reading its weights. A branch
+    ignores arguments that it does not need.
 
     Attributes:
-        kind: what it is, for reports: an encoder's architecture, or the kind of its configuration.
+        kind: its name in reports: an encoder's architecture, or the kind of its configuration.
         width: of `vector_BD`.
         states_width: of `states_BTD`; 0 without them.
-        behind: by the part that a fusion reads, the layers after it, which then have no use.
+        behind: by the part that a fusion reads, the layers after it, which are then unused.
     """
 
     kind: str
@@ -72,14 +72,14 @@ class Branch(nn.Module):
     def serve(self, reads: Reads) -> None:
         """Prepare for a fusion that reads only this part of the output."""
         for name in self.behind[reads]:
-            # Nothing uses what these layers compute, so they would get no gradient, and DDP would
-            # wait for it for ever.
+            # Nothing uses the output of these layers, so they would get no gradient, for which DDP
+            # would wait for ever.
             self.get_submodule(name).requires_grad_(False)
 
     def check_length(self, length: int) -> None:
         """Raise ModelError if an input of so many tokens or frames is too long.
 
-        Called before training with the longest input of the dataset. By default nothing is.
+        Called before training with the longest input of the dataset. By default any length fits.
         """
 
     def describe(self) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What a model is made of, and whether its parts go together.
+"""The parts of a model, and whether they fit together.
 
 Importing this file, or the `config.py` of any part, loads neither torch nor transformers.
 """
@@ -19,10 +19,10 @@ from shards.errors import suggestion
 
 
 class ModelConfig(Config):
-    """Which parts there are, and which of them stay as they were loaded (`freeze`).
+    """Which parts the model has, and which of them are not trained (`freeze`).
 
-    A modality's branch stands under its name. `context` is a model over whole dialogues, alone: it
-    reads what branches trained before said.
+    The branch of a modality has its name. `context` is a model over whole dialogues, without any
+    other part: it reads the outputs of branches that were trained before.
     """
 
     text: TextBranchConfig | None = None
@@ -71,25 +71,25 @@ class ModelConfig(Config):
 
     @property
     def branches(self) -> dict[str, Any]:
-        """The settings of each branch that there is, a `BranchConfig`, by modality."""
+        """The settings of each branch, a `BranchConfig`, by modality."""
         return {name: getattr(self, name) for name in MODALITIES if getattr(self, name) is not None}
 
     @property
     def trained_on(self) -> Literal["scores", "log_likelihoods"]:
-        """Which output of the model the loss takes; no softmax follows log-likelihoods."""
+        """The output of the model that the loss reads; log-likelihoods get no softmax."""
         branches = self.branches.values()
         fitted = len(branches) == 1 and all(branch.fits_head for branch in branches)
         return "log_likelihoods" if fitted else "scores"
 
     @property
     def fits_head(self) -> bool:
-        """Whether a head is fitted at every epoch's end (`emo.training.closed_form`)."""
+        """Whether a head is fitted at the end of every epoch (`emo.training.closed_form`)."""
         return self.trained_on == "log_likelihoods"
 
     def children(self) -> tuple[str, ...]:
-        """The names of the parts that there are: branches, then `fusion`.
+        """The names of the parts: branches, then `fusion`.
 
-        Of a context model: the modalities that it reads, then its kind.
+        For a context model: the modalities that it reads, then its kind.
         """
         if self.context is not None:
             return (*self.context.modalities, self.context.kind)

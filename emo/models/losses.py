@@ -1,4 +1,4 @@
-"""The loss: cross-entropy against hard labels or annotators' distributions alike."""
+"""The loss: cross-entropy against hard labels or the annotators' distributions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def emotion_loss(
 ) -> Tensor:
     """Cross-entropy summed over the valid rows; the caller divides by the *global* count of them.
 
-    Computed in float32, or float64 if the logits are. Rows that are not valid add exactly nothing
-    to the loss and to the gradients, whatever they hold, NaN included.
+    Computed in float32, or float64 if the logits are. Rows that are not valid add exactly 0 to the
+    loss and the gradients, whatever they hold, even NaN.
 
     Args:
         logits_BC: class scores of any float dtype, before the softmax.
@@ -28,7 +28,8 @@ def emotion_loss(
         softmax: False takes the scores as log-likelihoods, whatever they sum to.
     """
     valid_B1 = valid_B.bool().unsqueeze(-1)
-    # Emptied before the logarithm: a NaN that is only masked afterwards still spoils the gradient.
+    # Zeroed before the logarithm: a NaN that is masked only afterwards still reaches the gradient,
+    # because 0 times NaN is NaN.
     logits_BC = at_least_float32(logits_BC).masked_fill(~valid_B1, 0.0)
     target_BC = target_BC.to(logits_BC.dtype).masked_fill(~valid_B1, 0.0)
     if smoothing:

@@ -1,4 +1,4 @@
-"""The one module that training sees: branches, fusion, and which of them are frozen."""
+"""The module that is trained: branches and fusion, some of them frozen."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of an exported model
 
 
 class EmotionModel(nn.Module):
-    """A batch to class scores, through a child for each branch, named by modality, and `fusion`.
+    """From a batch to class scores. Its children are the branches, named by modality, and `fusion`.
 
-    Frozen children have no gradients and stay in evaluation mode whatever `train()` says.
+    Frozen children have no gradients and stay in evaluation mode, also after `train()`.
 
     Args:
-        config: its parts.
-        classes: how many emotions.
-        sizes: by modality: how many entries the tokenizer has, how many numbers a frame; 0 where
-            that does not matter.
-        architectures: of pretrained encoders by modality, as `describe` gave them: builds without
-            reading weights.
+        config: which parts it has.
+        classes: number of emotions.
+        sizes: by modality, the number of entries in the tokenizer, or of values in a frame; 0 if
+            the branch needs neither.
+        architectures: by modality, the result of `describe` for a pretrained encoder, which is then
+            built without reading its weights.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EmotionModel(nn.Module):
         return self
 
     def forward(self, batch: Mapping[str, Tensor], output: Output = "scores") -> Tensor:
-        """`logits_BC` of a batch, or of a model with a fitted head what else is asked for.
+        """`logits_BC` of a batch; of a model with a fitted head, also the other outputs.
 
         Reads `audio` float [B,T,F] (normalised; of waveforms [B,T], in ±1), `audio_mask` bool
         [B,T], `tokens` int64 [B,L], `token_mask` bool [B,L]; in both masks the valid places come
@@ -105,7 +105,7 @@ class EmotionModel(nn.Module):
         return outputs[self.branches[0]].logits_BC
 
     def _of_elm_branch(self, batch: Mapping[str, Tensor], output: Output) -> Tensor:
-        # Asked of models whose head is fitted, and those have one branch (`ModelConfig.fits_head`).
+        # Only models with a fitted head are asked, and they have one branch (`config.fits_head`).
         [name] = self.branches
         branch, inputs = self.branch(name), (batch[key] for key in MODALITIES[name].keys)
         assert isinstance(branch, ElmBranch)
@@ -115,7 +115,7 @@ class EmotionModel(nn.Module):
         return branch.statistics(*inputs)
 
     def branch_outputs(self, batch: Mapping[str, Tensor]) -> dict[str, BranchOutput]:
-        """What each branch says of `batch`; branches without input are left out."""
+        """The output of each branch for `batch`; branches without input are left out."""
         outputs = {
             name: self.branch(name)(*(batch[key] for key in MODALITIES[name].keys))
             for name in self.branches
@@ -129,7 +129,7 @@ class EmotionModel(nn.Module):
         """Take the weights of child `name` from another model's whole `state`.
 
         Raises:
-            ModelError: that state's keys or shapes are not this child's; lists them.
+            ModelError: the keys or shapes differ from this child's; the message lists them.
         """
         own = self.get_submodule(name).state_dict()
         given = {
@@ -157,7 +157,7 @@ class EmotionModel(nn.Module):
         """The exported model in `folder` (`emo export`), in evaluation mode.
 
         Raises:
-            ModelError: the folder is no export, or its weights are not this model's; lists keys.
+            ModelError: the folder is no export, or its weights do not fit; the message lists keys.
         """
         folder = Path(folder)
         try:
@@ -196,12 +196,12 @@ class EmotionModel(nn.Module):
 
 
 def rebuild(description: Mapping[str, Any]) -> EmotionModel | ContextModel:
-    """The model that `describe` described, its weights to be loaded; reads no other file."""
+    """The model that `describe` described, with random weights; reads no file."""
     config = parse(ModelConfig, description["model"], where="the model's description")
     classes, known = int(description["classes"]), MODALITIES.values()
     if config.context is not None:
         return ContextModel(config, classes, description["widths"])
-    # Descriptions lack the keys of what came after them, as the oldest do that of speech encoders.
+    # Older descriptions lack keys that were added later; the oldest lack that of speech encoders.
     return EmotionModel(
         config,
         classes,

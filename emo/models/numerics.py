@@ -14,18 +14,18 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """`dtype`, or float32 in place of a half precision: what sums over frames are taken in.
+    """The dtype for sums over frames: `dtype`, or float32 instead of a half precision.
 
-    float16 ends at 65,504, which a count of frames passes, and a sum over fewer; bfloat16 cannot
-    tell a count of 257 from 256.
+    float16 ends at 65,504, which sums over frames exceed; bfloat16 cannot tell 257 from 256, so
+    that even a count of frames is wrong.
     """
     return torch.float32 if dtype in HALF else dtype
 
 
 def mean_valid(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the places of `x_BTD` that `mask_BT` (bool) has, [B, D]; zero in rows without any.
+    """Mean of `x_BTD` over the places where `mask_BT` (bool) is set, [B, D]; 0 in rows without any.
 
-    Places outside the mask must be finite.
+    Values outside the mask must be finite: they are multiplied by 0.
     """
     sum_BD = (x_BTD * mask_BT.unsqueeze(-1).to(x_BTD.dtype)).sum(dim=1, dtype=wide(x_BTD.dtype))
     count_B1 = mask_BT.sum(dim=1, keepdim=True).clamp(min=1).to(sum_BD.dtype)

@@ -1,4 +1,4 @@
-"""What the settings of all parts share. Importing this file loads no torch."""
+"""Settings that all parts have in common. Importing this file does not load torch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class BranchConfig(Config):
     """Settings of a branch, and what its kind can do.
 
     Attributes:
-        reads_waveform: it hears samples; other audio branches want features.
-        gives_states: it gives one vector a token or a frame, which cross-attention reads.
-        fits_head: its scores come from a head that is fitted in closed form at every epoch's end,
-            so it is trained alone.
+        reads_waveform: whether it reads the waveform; other audio branches read features.
+        gives_states: whether it gives one vector for each token or frame, for cross-attention.
+        fits_head: whether its scores come from a head that is fitted in closed form at the end of
+            every epoch; such a branch is trained without others.
     """
 
     reads_waveform: ClassVar[bool] = False
@@ -27,6 +27,6 @@ class BranchConfig(Config):
 
 
 def check_heads(hidden: int, heads: int) -> None:
-    """Raise ValueError where `heads` of attention cannot share a width of `hidden` evenly."""
+    """Raise ValueError if the width `hidden` is no multiple of the number of attention heads."""
     if hidden % heads:
         raise ValueError(f"hidden must be a multiple of heads, not {hidden} for {heads}")

@@ -1,4 +1,4 @@
-"""Pretrained encoders from a hub name or a folder: every weight accounted for, no remote code."""
+"""Pretrained encoders by hub name or folder: every weight is checked, no remote code is run."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from transformers.utils import logging as transformers_logging
 
 from emo.models.branch import ModelError
 
-# Parts of encoders that we do not read: the head for sentence pairs, the vector that stands for
-# masked speech in pretraining. They are dropped: they get no gradient, for which DDP would wait.
+# Parts of encoders that we do not use: the head for sentence pairs, the vector that replaces masked
+# speech in pretraining. They are removed: DDP would wait for their gradient, which never comes.
 _POOLER = "pooler"
 _UNREAD = (_POOLER, "masked_spec_embed")
 
 
 def load_encoder(name: str, setting: str) -> Any:
-    """The `AutoModel` that `name` (a folder, or a name on the hub) holds, in float32, no pooler.
+    """The `AutoModel` in `name` (a folder, or a name on the hub), in float32 and without pooler.
 
-    `setting` is the configuration key behind `name`, for messages. Weights are read from
-    safetensors, or where there are none (older speech encoders) from `pytorch_model.bin` by torch's
-    restricted loader. Heads of other tasks in the checkpoint are passed over; anything else that is
-    missing, left over or of another shape is an error, never silently random.
+    `setting` is the configuration key that `name` comes from, for messages. Weights are read from
+    safetensors; older speech encoders have none, and are read from `pytorch_model.bin` by torch's
+    restricted loader. Heads of other tasks in the checkpoint are ignored. Any other weight that is
+    missing, left over or of another shape is an error; none is silently drawn at random.
 
     Raises:
-        ModelError: nothing loadable there, or the weights do not fit; lists the keys.
+        ModelError: it cannot be loaded, or the weights do not fit; the message lists the keys.
     """
     source = _source(name, setting)
     try:
@@ -44,8 +44,8 @@ def load_encoder(name: str, setting: str) -> Any:
                 source,
                 trust_remote_code=False,
                 weights_only=True,
-                dtype=torch.float32,  # the default would take over a half-precision checkpoint's
-                ignore_mismatched_sizes=True,  # so that they come as a list; refused just below
+                dtype=torch.float32,  # by default a checkpoint in half precision stays in it
+                ignore_mismatched_sizes=True,  # to get them as a list, which is refused below
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, SafetensorError, UnpicklingError) as error:
@@ -75,7 +75,7 @@ def load_encoder(name: str, setting: str) -> Any:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a speech encoder wants of a waveform: its rate (Hz), and mean 0 and variance 1."""
+    """A speech encoder's input: sampling rate (Hz), and whether to mean 0 and variance 1."""
 
     rate: int = 16000
     normalise: bool = True
@@ -85,10 +85,10 @@ class Preprocessing:
 
 
 def read_preprocessing(name: str, setting: str) -> Preprocessing:
-    """What the `preprocessor_config.json` of `name` says; without one, transformers' defaults.
+    """The settings in `preprocessor_config.json` of `name`; without one, transformers' defaults.
 
     Raises:
-        ModelError: it is damaged or cannot be had.
+        ModelError: the file is damaged or cannot be read.
     """
     source = _source(name, setting)
     try:
@@ -109,7 +109,7 @@ def read_preprocessing(name: str, setting: str) -> Preprocessing:
 
 
 def build_encoder(description: dict[str, Any]) -> Any:
-    """The encoder of `describe_encoder`, its weights drawn at random (they are loaded later)."""
+    """The encoder that `describe_encoder` described, with random weights (to be loaded later)."""
     settings = dict(description)
     config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
     with _unsharded():
@@ -140,7 +140,7 @@ def _source(name: str, setting: str) -> str:
 
 
 def _belongs(key: str, encoder: Any) -> bool:
-    """Whether a left-over key of a checkpoint is the encoder's own and not some head's."""
+    """Whether an unexpected key of a checkpoint is the encoder's, and not that of some head."""
     part = key.removeprefix(f"{encoder.base_model_prefix}.").split(".")[0]
     return part != _POOLER and part in dict(encoder.named_children())
 
@@ -153,13 +153,13 @@ def _some(keys: Iterable[str], limit: int = 12) -> str:
 
 @contextmanager
 def _unsharded() -> Iterator[None]:
-    """Every rank builds the whole encoder, under ZeRO-3 too; DeepSpeed shards it with the rest.
+    """Let every rank build the whole encoder, also under ZeRO-3; DeepSpeed shards it later.
 
-    transformers would shard it while it builds it, and the weight norm of a speech encoder's
+    transformers would shard it while building it, and the weight norm of a speech encoder's
     positional convolution fails on a sharded weight.
     """
-    # Private, as of transformers 5.23; `test_under_zero_3_an_encoder_is_loaded_whole` notices when
-    # it moves.
+    # Private in transformers (read from 5.23). `test_under_zero_3_an_encoder_is_loaded_whole` fails
+    # if it moves.
     held = deepspeed_integration._hf_deepspeed_config_weak_ref
     deepspeed_integration.unset_hf_deepspeed_config()
     try:
@@ -170,8 +170,8 @@ def _unsharded() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar and no table of keys: our own messages say what matters of them."""
-    # transformers would ask the hub, in a thread of its own, to convert `pytorch_model.bin`.
+    """Silence transformers' progress bars and table of keys: our own messages say what matters."""
+    # Otherwise transformers asks the hub, in a thread, to convert `pytorch_model.bin`.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

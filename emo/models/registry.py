@@ -1,4 +1,4 @@
-"""Which class stands behind which kind: one table for each axis of a model.
+"""The class behind each `kind` in a configuration: one table for each axis of a model.
 
 A new kind is its settings in the `config.py` of its folder, a file beside it, and one line here.
 """

@@ -1,9 +1,9 @@
-"""`emo export`: a trained run as one folder that loads without the run and without the shards.
+"""`emo export`: write a trained run as one folder, which needs neither the run nor the shards.
 
 The folder holds `model.safetensors` (full fp32 weights), `config.json` (architecture, labels,
 feature settings, statistics, temperature), `tokenizer/` where the model reads text, and
-`README.md`, the model card. `EmotionModel.from_pretrained(folder)` gives the bare module,
-`Predictor.from_export(folder)` the way from a recording to probabilities.
+`README.md`, the model card. `EmotionModel.from_pretrained(folder)` loads the bare module;
+`Predictor.from_export(folder)` also has the preprocessing, from a recording to probabilities.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from shards.errors import UserError
 
 
 class ExportError(UserError):
-    """A run that cannot be exported to that folder."""
+    """The run cannot be exported, or not to that folder."""
 
 
 def export(run: Path, folder: Path) -> None:
-    """Write the best checkpoint of a finished `run` into the new folder `folder`, all or nothing.
+    """Write the best checkpoint of a finished `run` to the new folder `folder`, all or nothing.
 
     Raises:
         ExportError: `folder` exists, or the results are not those of the best checkpoint.
-        RunError: `run` is no run folder, or has not been trained to the end.
+        RunError: `run` is no run folder, or its training has not ended.
         CheckpointError: the checkpoint is damaged or does not hold all of the model.
     """
     run, folder = Path(run), Path(folder)
@@ -64,7 +64,7 @@ def export(run: Path, folder: Path) -> None:
             (draft / "README.md").write_text(card(facts, results))
             if (run / files.TOKENIZER).is_dir():
                 shutil.copytree(run / files.TOKENIZER, draft / files.TOKENIZER)
-        EmotionModel.from_pretrained(draft)  # loads every key, or the folder is never published
+        EmotionModel.from_pretrained(draft)  # a test: raises unless every weight can be loaded
         if not atomic.commit_folder(draft, folder):
             raise ExportError(f"{folder} has been made meanwhile: name a new folder")
     finally:
@@ -72,7 +72,7 @@ def export(run: Path, folder: Path) -> None:
 
 
 def card(facts: dict[str, Any], results: dict[str, Any]) -> str:
-    """The model card: what it is, how it was tested, how to use it, what not to use it for."""
+    """The model card: what the model is, how it was tested, its use, and what not to use it for."""
     shown = [metric for metric in METRICS.values() if metric.percent]
     val, test = results["parts"]["val"], results["parts"]["test"]
     rows = [

@@ -1,4 +1,4 @@
-"""From a recording and a transcript to class probabilities, by the definitions of the shards."""
+"""From a recording and a transcript to class probabilities, preprocessed as the shards are."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Predictor:
     Args:
         recipe: as `emo.runs.experiment.recipe` wrote it.
         tokenizer: a tokenizer folder; only read by models with text.
-        temperature: what scores are divided by; 1 where none has been fitted.
+        temperature: scores are divided by it; 1 if none has been fitted.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Predictor:
 
     @classmethod
     def from_run(cls, run: Path) -> Predictor:
-        """The best checkpoint of a run folder; the shards need not be there any more.
+        """The best checkpoint of a run folder; the shards are not needed.
 
-        Before training has ended there is no temperature yet: the scores are as they are.
+        Before training has ended no temperature has been fitted, and 1 is used.
         """
         facts = read_record(run)
         model = rebuild(facts["recipe"]["description"])
@@ -77,7 +77,7 @@ class Predictor:
 
     @classmethod
     def from_export(cls, folder: Path) -> Predictor:
-        """A folder that `emo export` wrote."""
+        """The model in a folder that `emo export` wrote."""
         folder = Path(folder)
         model = EmotionModel.from_pretrained(folder)
         config = json.loads((folder / EXPORT_CONFIG).read_text())
@@ -86,13 +86,13 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, sound: Path | None, words: str | None) -> dict[str, float]:
-        """Probability by class name. Either input may be missing where the model reads both.
+        """The probability of each class, by name. Of a model's two inputs, one may be None.
 
-        Features are rounded as in the shards, so that this equals evaluation.
+        Features are rounded as in the shards, so that results equal those of evaluation.
 
         Raises:
             AudioError: the recording cannot be used.
-            CannotPredict: the model reads neither of the inputs, or nothing is left of the text.
+            CannotPredict: the model reads none of the inputs given, or the cleaned text is empty.
         """
         batch: dict[str, Tensor] = {}
         if sound is not None and self.extract is not None:
@@ -111,6 +111,7 @@ class Predictor:
         assert self.audio_config is not None
         kind = self.recipe["kind"]
         wave = audio.read(sound, self.audio_config)
+        # To the dtype of the shards and back: half precision rounds, and training saw it rounded.
         stored = self.extract(wave)[kind].astype(DTYPES[kind])[: longest(kind)]
         frames = self.recipe["frames"] or len(stored)
         stored = stored[:frames]

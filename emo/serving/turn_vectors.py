@@ -1,8 +1,8 @@
 """`emo features`: vectors and scores of trained branches for every turn, written as a dataset.
 
-Context models read it instead of running the branches again. It is a dataset like any other
-(`shards.store.index.open_dataset`), with one sample for each clean turn, also for turns outside the
-label set, and the metadata of its source. Its manifest records the runs and checkpoints of the
+Context models read this dataset instead of running the branches again. It is opened like any other
+(`shards.store.index.open_dataset`), has one sample for each clean turn, including turns outside the
+label set, and has the metadata of its source. Its manifest records the runs and checkpoints of the
 branches, the view that they were trained on, and the dataset that they read.
 """
 
@@ -44,7 +44,7 @@ TURNS_PER_SHARD = 2048  # some megabytes
 
 
 class VectorsError(UserError):
-    """Runs whose branches cannot give vectors to one dataset."""
+    """Runs whose branches cannot make vectors for one dataset."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Source:
 
     @classmethod
     def open(cls, run: Path) -> Source:
-        """Raises UserError: no run folder, no finished epoch, or a model without branches."""
+        """Open the run. Raises UserError: no run folder, no finished epoch, or no branches."""
         config = load_config(run)
         facts = read_record(run)
         chosen = checkpoint.best(files.checkpoints(run))
@@ -76,7 +76,7 @@ class Source:
 
     @property
     def scored(self) -> bool:
-        """Whether the branches' own scores were trained: a fusion of vectors passes them by."""
+        """Whether the branches' own scores were trained; a fusion of vectors does not use them."""
         return self.model.reads in (None, "logits")
 
     def record(self) -> dict[str, Any]:
@@ -93,17 +93,17 @@ class Source:
 def write_vectors(
     runs: Sequence[Path], folder: Path, folds: int = 0, strategy: str = "cpu"
 ) -> Manifest:
-    """Make the new dataset `folder` of the branches of `runs`, all of it or nothing.
+    """Make the new dataset `folder` from the branches of `runs`, all or nothing.
 
-    Branches are better on the turns that they were trained on than on others, so a context model
-    would learn to trust them too much. With `folds`, the scores of a training dialogue come from
-    branches that were trained, by `strategy`, without it. The hidden units of those branches mean
-    something else in each fold, so only scores are written then.
+    Branches are better on turns that they were trained on than on others, so a context model would
+    learn to trust them too much. With `folds`, the scores of a training dialogue come from branches
+    that were trained without it, with `strategy`. Only scores are written then, because the hidden
+    units of two folds' branches do not correspond to one another.
 
     Raises:
         VectorsError: `folder` exists, or the runs do not fit together.
         ViewError: the runs' view splits dialogues.
-        UserError: a run or its shards are not there, or damaged.
+        UserError: a run or its shards are missing or damaged.
     """
     if folder.exists():
         raise VectorsError(f"{folder} is there already: name a new folder")
@@ -120,8 +120,10 @@ def write_vectors(
     rows = np.flatnonzero(dataset.column("variant") == CLEAN)
     members: dict[str, dict[int, np.ndarray]] = {}
     for source in sources:
-        made = vectors_of(source, dataset, view, rows)
-        members |= cross_fitted(source, made, dataset, view, folds, strategy) if folds else made
+        vectors = vectors_of(source, dataset, view, rows)
+        if folds:
+            vectors = cross_fitted(source, vectors, dataset, view, folds, strategy)
+        members |= vectors
     first = sources[0].facts
     facts = {
         "runs": {name: one.record() for one in sources for name in one.model.branches},
@@ -179,16 +181,16 @@ def cross_fitted(
     folds: int,
     strategy: str,
 ) -> dict[str, dict[int, np.ndarray]]:
-    """The scores in `vectors`, those of training dialogues by branches that have not seen them.
+    """The scores in `vectors`, with those of training dialogues from branches trained without them.
 
-    Trains `folds` runs in the run's folder, or takes those that are trained already.
+    Trains `folds` runs in the run's folder; finished ones are used as they are.
 
     Raises:
-        VectorsError: the run began with other runs' branches, or a fold's training failed.
+        VectorsError: the run started from other runs' branches, or a fold has not finished.
     """
     if source.config.init:
         raise VectorsError(
-            f"{source.run} began with branches of other runs, which have seen all training turns: "
+            f"{source.run} started from branches of other runs, which saw all training turns: "
             "name those runs to cross-fit"
         )
     result = {name: dict(rows) for name, rows in vectors.items() if name.endswith("_scores")}
@@ -202,12 +204,17 @@ def cross_fitted(
                 f"data.left_out={left_out.model_dump_json()}",
             ]  # fmt: skip
             if run_training(strategy, files.config(source.run), settings):
-                raise VectorsError(f"{run} has not finished: see above, then run this again")
-        one = Source.open(run)
-        if one.config.data.left_out != left_out:
-            raise VectorsError(f"{run} was trained on other dialogues: remove it")
-        _check_same_data(source, one)
-        for name, rows in vectors_of(one, dataset, view, left_out.rows(view)).items():
+                raise VectorsError(
+                    f"the training of {run} has not finished: its messages are above; correct what "
+                    "they say, then run the same command again"
+                )
+        trained = Source.open(run)
+        if trained.config.data.left_out != left_out:
+            raise VectorsError(
+                f"{run} was trained on other dialogues: remove it, then run the same command again"
+            )
+        _check_same_data(source, trained)
+        for name, rows in vectors_of(trained, dataset, view, left_out.rows(view)).items():
             if name in result:
                 result[name].update(rows)
     return result
@@ -223,8 +230,8 @@ def publish(
     """Write `members` of the `rows` of `source` as the dataset `folder`, `facts` in its manifest.
 
     Raises:
-        VectorsError: somebody else has made the folder meanwhile.
-        DiskFull, CannotWrite: nothing is left.
+        VectorsError: another process has made the folder meanwhile.
+        DiskFull, CannotWrite: as the disk says; nothing is left behind.
     """
     old = source.manifest.settings
     settings = {
@@ -277,7 +284,9 @@ def _check_alike(sources: Sequence[Source]) -> None:
         _check_same_data(sources[0], one)
         for name in one.model.branches:
             if name in seen:
-                raise VectorsError(f"{seen[name]} and {one.run} both have a {name} branch")
+                raise VectorsError(
+                    f"{seen[name]} and {one.run} both have a {name} branch: name one of them"
+                )
             seen[name] = one.run
 
 

@@ -1,7 +1,7 @@
-"""Heads that are fitted in closed form, at every epoch's end before validation.
+"""Heads that are fitted in closed form, at the end of every epoch, before validation.
 
-Their fitted parts are buffers: the epoch's checkpoint holds them, and nothing in training reads
-them, so that a resumed run goes on as if it had never stopped.
+Their fitted parts are buffers, so the epoch's checkpoint holds them. Training does not read them:
+a resumed run therefore goes on exactly as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from emo.runs.run import Run
 
 
 def fit_head(run: Run) -> None:
-    """Fit the model's extreme learning machine, if it has one to fit, to the training rows.
+    """Fit the model's extreme learning machine, if it has one, to the training rows.
 
-    A collective: every rank gets the statistics of all rows, in the order of rows, and so the same
-    solution, whatever the number of ranks.
+    A collective: every rank gets the statistics of all rows, in the order of rows. So the solution
+    is the same on all ranks, and for any number of ranks.
 
     Raises:
         StopRequested: a rank was asked to stop.

@@ -21,10 +21,10 @@ REST = "rest"  # the group of every parameter that no configured group matches
 
 
 class GroupConfig(Config):
-    """The parameters whose names begin with `match` (whole dotted parts), with their own rate.
+    """The parameters whose names begin with `match` (whole dotted parts), with a rate of their own.
 
-    `unfreeze_epoch` counts from 0: the first epoch in which the group moves.
-    `weight_decay` None takes the optimizer's.
+    `unfreeze_epoch` is the first epoch, counted from 0, in which the group is trained.
+    `weight_decay` None means the optimizer's.
     """
 
     match: str = Field(min_length=1)
@@ -36,10 +36,10 @@ class GroupConfig(Config):
 class OptimConfig(Config):
     """Adam (weight decay as L2 in the gradient, the paper's) or AdamW (decoupled decay).
 
-    `warmup_steps` or `warmup_fraction` of all steps rise linearly to `lr`; then `schedule` falls to
-    `final` times `lr`, which the step after the last would have. `clip` bounds the norm of the
-    whole gradient; None is off.
-    `decay_vectors` False spares biases and norms from weight decay.
+    For `warmup_steps`, or `warmup_fraction` of all steps, the rate rises linearly to `lr`. Then it
+    falls by `schedule`, and would reach `final` times `lr` one step after the last. `clip` bounds
+    the norm of the whole gradient; None turns that off. With `decay_vectors` False, biases and
+    norms get no weight decay.
     """
 
     name: Literal["adam", "adamw"] = "adam"
@@ -81,14 +81,15 @@ class OptimConfig(Config):
 
 
 class TrainConfig(Config):
-    """How long, in which batches, and what is kept.
+    """How long to train, in which batches, and what to keep.
 
-    `global_batch` counts over all processes and accumulation steps; it must be divisible by their
-    product. Both batches count dialogues for a context model. `select` names the metric (in
-    `emo/metrics.py`) whose value on validation chooses the checkpoint to evaluate.
-    `checkpoint_steps` saves inside epochs too. `max_minutes` stops as a preemption does.
-    `nonfinite` skip leaves out up to `max_nonfinite` steps whose loss is not finite; stop ends the
-    run at the first.
+    `global_batch` is the sum over all processes and accumulation steps, and must be divisible by
+    their product. For a context model, both batch sizes count dialogues. `select` names the metric
+    (in `emo/metrics.py`) by which validation chooses the checkpoint to evaluate. With
+    `checkpoint_steps`, checkpoints are also saved inside epochs; `keep` is how many are kept
+    besides the best. `max_minutes` stops the run as a preemption does. With `nonfinite: skip`, up
+    to `max_nonfinite` steps whose loss is not finite are left out; with `stop`, the first ends the
+    run.
     """
 
     epochs: PositiveInt = 15

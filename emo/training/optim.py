@@ -1,10 +1,10 @@
 """The optimizer, its parameter groups, and the learning rate as a pure function of the step.
 
-Staged unfreezing works by the learning rate alone: until its epoch a group has rate 0, so its
-weights stay bit for bit, while Adam's moments already follow its gradients and are warm when it
-joins. Nothing about the graph changes between epochs, so DDP never meets an unused parameter and
-ZeRO and FSDP never meet a changed set of them. (A part that never trains belongs in `model.freeze`,
-which saves its backward pass as well.)
+Staged unfreezing works through the learning rate alone. Until its epoch a group has rate 0, so its
+weights do not change by a bit, while Adam's moments already follow its gradients and are warmed up
+when it starts to move. The graph stays the same in all epochs: DDP never meets an unused parameter,
+and ZeRO and FSDP never meet another set of trained ones. (A part that never trains belongs in
+`model.freeze`, which saves its backward pass as well.)
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from shards.errors import UserError
 
 
 class OptimError(UserError):
-    """Parameter groups that do not fit the model."""
+    """Parameter groups that do not match the model."""
 
 
 def learning_rate_factor(step: int, total: int, config: OptimConfig) -> float:
-    """What the rate of optimizer step `step` (0 <= step < total) is multiplied by, in [0, 1]."""
+    """The factor, in [0, 1], on the learning rate of step `step` (0 <= step < total)."""
     if not 0 <= step < total:
         raise ValueError(f"step {step} lies outside 0 ... {total - 1}")
     warmup = config.warmup_steps or round(config.warmup_fraction * total)
@@ -63,15 +63,16 @@ def set_learning_rates(
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    """The trainable parameters of `model` in torch's form, one dict a group.
+    """The trainable parameters of `model` as torch's parameter groups, one dict a group.
 
-    Besides `params`, `lr` and `weight_decay`, each has `group`, the configured name. With
-    `decay_vectors` off a group may come as two dicts of that name. A parameter goes to the longest
-    match. Call it before the model is wrapped: wrappers change names.
+    Besides `params`, `lr` and `weight_decay`, each dict has `group`, the configured name. Without
+    `decay_vectors`, one group may be two dicts of the same name. A parameter belongs to the group
+    with the longest match. Call this before the model is wrapped: wrappers change names.
 
     Raises:
-        OptimError: a group matches no trainable parameter, or nothing is trainable.
+        OptimError: a group matches no trainable parameter, or no parameter is trainable.
     """
+    # Longest first, so that `next` below finds the longest match.
     prefixes = sorted(config.groups.items(), key=lambda item: -len(item[1].match))
     members: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -85,7 +86,7 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
         if not any(group == name for group, _ in members):
             raise OptimError(
                 f"optim.groups.{name}: no trainable parameter begins with {wanted.match!r}; "
-                f"the model has {', '.join(_heads(model))}. Mend the match, or remove the group "
+                f"the model has {', '.join(_heads(model))}. Correct the match, or remove the group "
                 "if that part is frozen"
             )
     if not members:
@@ -109,9 +110,9 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
 def build_optimizer(
     model: nn.Module, config: OptimConfig, offload: bool = False
 ) -> torch.optim.Optimizer:
-    """Adam or AdamW over `parameter_groups`: torch's, fused, which is one pass over the memory.
+    """Adam or AdamW over `parameter_groups`: torch's fused version, one pass over the memory.
 
-    With `offload` it is DeepSpeed's, in the same form, for states in the memory of the CPU.
+    With `offload`, DeepSpeed's version for states in the CPU's memory, with the same groups.
     """
     if offload:
         return _cpu_adam(model, config)
@@ -126,10 +127,10 @@ def build_optimizer(
 
 
 def _cpu_adam(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """DeepSpeed's Adam for states in the CPU's memory; compiled at its first use.
+    """DeepSpeed's Adam for states in the CPU's memory; it is compiled when it is first used.
 
     Raises:
-        RuntimeMismatch: it cannot be compiled here.
+        RuntimeMismatch: it cannot be compiled on this machine.
     """
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
@@ -140,7 +141,7 @@ def _cpu_adam(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimi
                 lr=config.lr,
                 betas=config.betas,
                 eps=config.eps,
-                adamw_mode=config.name == "adamw",  # its default turns every Adam into AdamW
+                adamw_mode=config.name == "adamw",  # the default, True, would make Adam an AdamW
             )
     except RuntimeError as error:
         why = str(error.__cause__ or error).strip().splitlines()[0]

@@ -1,4 +1,4 @@
-"""One optimizer step: micro-batches, gradient, and whether it may be applied."""
+"""One optimizer step: micro-batches, gradient, and the decision whether to apply it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class StepReport:
         loss: the mean over the global batch's valid rows.
         norm: of the whole gradient, before it was clipped.
         applied: whether the weights moved.
-        overflowed: they did not, because fp16's loss scale is too high still: a step of the search
-            for it, nothing bad.
+        overflowed: the weights did not move because fp16's loss scale was still too high. That is a
+            normal step of the search for the scale.
     """
 
     loss: float
@@ -47,8 +47,8 @@ class StepReport:
 def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
     """One optimizer step over this rank's micro-batches.
 
-    The loss is the sum over valid rows divided by `valid`, their number in the *global* batch.
-    Strategies average gradients over ranks and accumulation steps; both are multiplied back.
+    The loss is the sum over valid rows, divided by `valid`, their number in the *global* batch.
+    Strategies average gradients over ranks and accumulation steps; `scale` undoes both.
     """
     runtime, config, optimizer = run.runtime, run.config, run.optimizer
     assert optimizer is not None
@@ -69,12 +69,13 @@ def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
             )
             total += loss.detach()
             last = number == len(micro) - 1
-            # DeepSpeed takes the step inside backward: look before it.
+            # DeepSpeed takes the step inside `backward`, so the loss must be checked before it.
             if runtime.zero and last and runtime.any(not math.isfinite(total.item())):
                 return StepReport(loss=math.nan, norm=math.nan, applied=False)
             runtime.accelerator.backward(loss * scale)
     norm = gradient_norm(run)
-    # `.item()` waits for the device, once a step: a step that must not happen is never taken.
+    # `.item()` waits for the device. That is once a step, and the price for never applying a step
+    # that is not finite.
     summed = runtime.total(total.item())
     applied = math.isfinite(norm)
     overflowed = not applied and math.isfinite(summed) and runtime.config.precision == "fp16"
@@ -84,7 +85,7 @@ def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
         # this does nothing: backward took the step, or left it out by itself.
         optimizer.step()
     elif scaler is not None:
-        scaler.update()  # it refuses to unscale the next gradients before it was told of these
+        scaler.update()  # without this it refuses to unscale the gradients of the next step
     optimizer.zero_grad()
     return StepReport(
         loss=summed / max(1, valid), norm=norm, applied=applied, overflowed=overflowed

@@ -1,4 +1,4 @@
-"""Training, in the order in which it happens: set up, loop, evaluate."""
+"""Training, in the order in which it happens: set up, loop over steps, evaluate."""
 
 from __future__ import annotations
 
@@ -44,14 +44,17 @@ Outcome = Literal["done", "preempted", "out of time"]
 
 
 class NonFiniteLoss(UserError):
-    """The loss or its gradient is not finite; names the step, the batch and the gradient norms."""
+    """Loss or gradient is not finite; the message states step, batch and gradient norms."""
 
 
 def train(config: ExperimentConfig) -> Outcome:
     """Train, select on validation, evaluate; every launched process calls this.
 
+    Returns:
+        "done"; or "preempted" or "out of time", when a checkpoint was saved to go on from.
+
     Raises:
-        UserError: anything the user can mend, before training where possible.
+        UserError: anything that the user can correct; before training starts, where possible.
     """
     started = time.monotonic()
     settings = config.train
@@ -98,7 +101,7 @@ def train(config: ExperimentConfig) -> Outcome:
 
 
 def loop(run: Run, progress: Progress, started: float) -> Outcome:
-    """Optimizer steps until the last epoch's end, a signal, or the end of the time."""
+    """Take optimizer steps until the last epoch ends, a signal comes, or the time is over."""
     runtime, experiment, config, tracker = run.runtime, run.experiment, run.config, run.tracker
     model, optimizer = run.model, run.optimizer
     assert optimizer is not None
@@ -143,8 +146,9 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         waiting = time.monotonic()
         micro, error = fetch(batches)
         clock.waited += time.monotonic() - waiting
-        # No rank may leave the loop alone: the others would wait for it in the next collective. So
-        # errors, signals and the end of the time are votes, and all act on the same sums.
+        # No rank may leave the loop by itself: the others would wait for it in the next collective.
+        # So errors, signals and the end of the time are put to the vote, and all ranks act on the
+        # same sums.
         votes = runtime.vote(own_votes(run, micro, error, time.monotonic() - started))
         if votes.failed:
             runtime.fail_together(error)
@@ -183,10 +187,10 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
 
 
 def own_votes(run: Run, micro: list[Batch], error: Exception | None, seconds: float) -> Votes:
-    """What this rank says of its micro-batches of a step, or of the `error` instead of them.
+    """This rank's votes on a step, from its micro-batches, or the `error` that came instead.
 
     Args:
-        seconds: since training began, in this launch.
+        seconds: time since the start of this launch.
     """
     limit = run.config.train.max_minutes
     counts = torch.zeros(3, dtype=torch.int64)
@@ -205,14 +209,18 @@ def own_votes(run: Run, micro: list[Batch], error: Exception | None, seconds: fl
 
 
 def count_step(progress: Progress, experiment: Experiment, trace: int) -> Progress:
-    """`progress` after one more step; the end of an epoch proves that each unit was used once."""
+    """`progress` after one more step; at the end of an epoch, checks that each unit was used once.
+
+    Raises:
+        AssertionError: a unit was lost or used twice.
+    """
     data = progress.data.advance(experiment.plan.units)
     progress = replace(progress, step=progress.step + 1, data=data, trace=progress.trace + trace)
     if data.consumed > 0:
         return progress
-    # The sum of all steps' traces, over all ranks, is a function of the set of units alone. It
-    # differs if the plan, its slices, the loader, a resume or a change of the world size lost a
-    # unit or used one twice, which no score would ever show.
+    # The sum of the traces over all steps and ranks depends on the set of units only. It differs if
+    # the plan, its slices, the loader, a resumption or another number of ranks lost a unit or used
+    # one twice, which no score would ever show.
     wanted = trace_of(experiment.rows)
     if progress.trace != wanted:
         raise AssertionError(
@@ -229,13 +237,13 @@ def explain_bad_step(
     rows: np.ndarray,
     experiment: Experiment,
 ) -> None:
-    """Stop at a step that was not finite, unless it is one of those that may be left out.
+    """Raise NonFiniteLoss for a step that is not finite, unless it is one that may be left out.
 
-    All its utterances are written into the run folder: the message names the first.
+    The utterances of the step are written to the run folder; the message has the first of them.
 
     Args:
-        norms: of the gradients of the last steps, this one's the last.
-        rows: of the step's global batch, int64 [G].
+        norms: gradient norms of the last steps; the last is this step's.
+        rows: rows of the step's global batch, int64 [G].
     """
     config = experiment.config
     limit = config.train.max_nonfinite if config.train.nonfinite == "skip" else 0
@@ -278,7 +286,7 @@ def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
 
 
 class Clock:
-    """Samples a second and the share of time spent waiting for data, since it was made."""
+    """Samples a second, and the share of time spent waiting for data, since the clock started."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -293,7 +301,7 @@ class Clock:
 
 
 def banner(run: Run, progress: Progress) -> str:
-    """Five lines: where it runs, what is trained, on what, how, and where it is written."""
+    """Five lines: where the run runs, what it trains, on what, how, and where it writes."""
     runtime, experiment, config = run.runtime, run.experiment, run.config
     settings, view = config.train, experiment.view
     return runtime.banner(

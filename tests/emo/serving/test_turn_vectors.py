@@ -109,7 +109,7 @@ def test_what_does_not_fit_together_is_refused(written, runs, tmp_path):
     for chosen, error, message in (
         (["split"], ViewError, "whole dialogues"),
         (["text", "other"], VectorsError, "different parts"),
-        (["text", "text"], VectorsError, "both have a text branch"),
+        (["text", "text"], VectorsError, "both have a text branch: name one"),
     ):
         with pytest.raises(error, match=message):
             write_vectors([runs[name] for name in chosen], new)
