@@ -140,6 +140,10 @@ class Utterances:
         moved = {key: x.to(device, non_blocking=True) for key, x in batch.inputs.items()}
         if "audio" in self.inputs:
             key, mask = MODALITIES["audio"].keys
+            if self.statistics is None:
+                # An encoder normalises waveforms itself, and casts after that: a half type would
+                # leave them 8 bits too early.
+                dtype = torch.promote_types(dtype, torch.float32)
             moved[key] = model_input(moved[key], moved[mask], self.statistics).to(dtype)
         return moved
 

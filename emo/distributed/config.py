@@ -20,6 +20,12 @@ class RuntimeConfig(Config):
 
     `strategy`, `processes` and `precision` are what the launcher started where they are not set;
     `launch/train.sh` sets the first two. Where they are set, something else is an error.
+
+    bf16 and fp16 mean the same under every strategy: the optimizer's weights and moments are
+    float32, the model computes in the half type, and gradients are reduced over ranks and added up
+    over micro-batches in float32. Inputs are normalised in float32, then cast. One thing differs:
+    under cpu and gpu (autocast) norms, softmax and the like stay in float32, under ZeRO and FSDP
+    the whole model is in the half type.
     """
 
     strategy: Strategy | None = None
@@ -27,6 +33,10 @@ class RuntimeConfig(Config):
     precision: Precision | None = None  # set: it wins over the launcher's
     offload: bool = False  # ZeRO: optimizer state in the memory of the CPU
     compile: bool = False
+    # In fp32, products and convolutions round their factors to 10 bits (TensorFloat-32): several
+    # times as fast. None: true on CUDA. It says nothing of the CPU, which has no TF32.
+    tf32: bool | None = None
+    deterministic: bool = False  # CUDA: the same bits at each run, or an error; slower
     timeout_seconds: PositiveFloat = 600  # a collective that takes longer is a hung rank
     preempt_signals: tuple[Literal["USR1", "USR2", "INT"], ...] = ()  # besides TERM, always heard
 

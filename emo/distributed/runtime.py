@@ -30,6 +30,7 @@ from emo.distributed.strategies import (
     make_accelerator,
     mixed_precision,
     on_cpu,
+    set_numerics,
 )
 
 
@@ -71,6 +72,7 @@ class Runtime(Collectives):
         config = launched.running(asked)
         variables.check(config)
         check_device(config)
+        set_numerics(config)
         ours = {
             "train.accumulation": str(accumulation),
             "optim.clip": str(clip),

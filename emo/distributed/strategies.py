@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.utils import (
     DeepSpeedPlugin,
     DistributedDataParallelKwargs,
     FullyShardedDataParallelPlugin,
     InitProcessGroupKwargs,
 )
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from emo.distributed import compilation, launch_files, launcher, zero
 from emo.distributed.config import ZERO, RunningConfig, RuntimeMismatch, Strategy
@@ -42,7 +43,7 @@ def input_dtype(config: RunningConfig) -> torch.dtype:
     """What floating-point inputs must be cast to before the model sees them."""
     if config.precision == "fp64":
         return torch.float64
-    if config.strategy in ZERO:  # DeepSpeed casts the whole model
+    if config.strategy in (*ZERO, "fsdp"):  # they cast the whole model
         return HALF.get(config.precision, torch.float32)
     return torch.float32
 
@@ -80,6 +81,19 @@ def check_device(config: RunningConfig) -> None:
         raise RuntimeMismatch("precision fp64 is for strategies cpu and gpu only")
     if config.compile and config.strategy in ZERO:
         raise RuntimeMismatch("runtime.compile is for strategies cpu, gpu and fsdp")
+
+
+def set_numerics(config: RunningConfig) -> None:
+    """Set what torch keeps for the whole process: TF32 and determinism."""
+    on_gpu = config.strategy != "cpu" and torch.cuda.is_available()
+    tf32 = on_gpu if config.tf32 is None else config.tf32
+    # Both together: torch's defaults round convolutions and leave products alone, so that "fp32"
+    # would be one precision for audio and another for text.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    if config.deterministic:
+        # cuBLAS reads it when it is first used, and torch refuses to go on without it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.deterministic)
 
 
 def make_accelerator(
@@ -121,6 +135,18 @@ def make_accelerator(
         )
     if config.strategy == "fsdp":
         _require_launched("ACCELERATE_USE_FSDP", config)
+        policy = (
+            MixedPrecisionPolicy(
+                param_dtype=HALF[mixed],
+                # accelerate's own policy sums gradients in the half type, and casts inputs first of
+                # all: a waveform would reach its normalisation with 8 bits.
+                reduce_dtype=torch.float32,
+                output_dtype=torch.float32,
+                cast_forward_inputs=False,
+            )
+            if mixed != "no"
+            else None
+        )
         plugin = FullyShardedDataParallelPlugin(
             fsdp_version=2,
             auto_wrap_policy="no_wrap",
@@ -128,6 +154,7 @@ def make_accelerator(
             # Otherwise `accelerate launch` turns it on. It takes every tensor of the state for a
             # sharded one, and fails at a model with buffers. Here all ranks have the weights.
             cpu_ram_efficient_loading=False,
+            mixed_precision_policy=policy,
         )
         accelerator = Accelerator(cpu=cpu, fsdp_plugin=plugin, kwargs_handlers=[group], **common)
         if cpu:
@@ -136,10 +163,11 @@ def make_accelerator(
             # FSDP on the CPU to the weights that the other strategies get.
             if not dist.is_initialized():  # one process; accelerate would make no group for it
                 dist.init_process_group("gloo", timeout=group.timeout)
+            # In both states: accelerate copies the inner one's type over the outer one's whenever
+            # it wraps something.
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
             accelerator.state.distributed_type = DistributedType.FSDP
             accelerator.state.fsdp_plugin = plugin
-            if mixed != "no":
-                plugin.set_mixed_precision(mixed)
         return accelerator
     # a lone process has no group to set up
     handlers = [group, ddp] if launcher.launched() else []
@@ -192,7 +220,8 @@ def differences(config: RunningConfig, accelerator: Accelerator) -> list[str]:
         )
     elif running == DistributedType.FSDP and mixed != "no":
         policy = accelerator.state.fsdp_plugin.mixed_precision_policy
-        if policy is None or policy.param_dtype != HALF[mixed]:
+        types = (policy.param_dtype, policy.reduce_dtype) if policy else None
+        if types != (HALF[mixed], torch.float32):
             problems.append(f"precision: asked for {config.precision}, FSDP's policy is {policy}")
     device = accelerator.device.type
     if config.strategy == "gpu" and device != "cuda":

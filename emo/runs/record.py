@@ -48,7 +48,9 @@ def record(run: Run) -> None:
         "software": {"python": platform.python_version(), "torch": torch.__version__},
         "machine": {"host": socket.gethostname(), "device": str(run.runtime.device),
                     "processes": run.runtime.world, "strategy": ran.strategy,
-                    "precision": ran.precision},
+                    "precision": ran.precision,
+                    "tf32": torch.backends.cuda.matmul.allow_tf32,
+                    "deterministic": ran.deterministic},
     }  # fmt: skip
     atomic.write(folder / files.RECORD, (json.dumps(contents, indent=1) + "\n").encode())
 

@@ -13,7 +13,7 @@ import yaml
 from emo.distributed.config import RuntimeConfig, RuntimeMismatch
 from emo.distributed.environment import variables
 from emo.distributed.environment.launched import running
-from emo.distributed.strategies import check_device
+from emo.distributed.strategies import check_device, set_numerics
 from shards.configfile import parse
 
 CPU_ONLY = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
@@ -64,20 +64,92 @@ print(type(wrapped).__name__)
 """
 
 
-def test_fsdp_takes_models_with_buffers():
-    """Started as launch/train.sh does; the launcher's own default would fail at them."""
+def alone(program: str, **more: str) -> str:
+    """What `program` prints as the one rank of a launch."""
     environment = os.environ | {
         "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "ACCELERATE_USE_CPU": "true",
-        "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2",
-        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
-    }  # fmt: skip
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0",
+    } | more  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", FSDP_WITH_BUFFERS],
+        [sys.executable, "-c", program],
         capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[3],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("FSDP")
+    return done.stdout
+
+
+FSDP = {"ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+ZERO = {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu"}
+
+
+def test_fsdp_takes_models_with_buffers():
+    """Started as launch/train.sh does; the launcher's own default would fail at them."""
+    said = alone(FSDP_WITH_BUFFERS, **FSDP, FSDP_CPU_RAM_EFFICIENT_LOADING="true")
+    assert said.startswith("FSDP")
+
+
+ONE_STEP_IN_BF16 = """
+import sys, torch
+from emo.distributed.config import RuntimeConfig
+from emo.distributed.runtime import Runtime
+
+config = RuntimeConfig(strategy=sys.argv[1], precision="bf16")
+runtime = Runtime.start(config, accumulation=1, micro_batch=4, clip=0.0)
+model = torch.nn.Linear(3, 4)
+wrapped, optimizer = runtime.prepare(model, torch.optim.Adam(model.parameters()))
+seen = []
+model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].dtype))
+loss = wrapped(torch.ones(4, 3).to(runtime.dtype)).float().sum()
+print(seen[0], runtime.accelerator.distributed_type.value, end=" ")
+if config.strategy == "fsdp":
+    policy = wrapped._get_fsdp_state()._mp_policy
+    print(policy.reduce_dtype, policy.output_dtype, policy.cast_forward_inputs)
+else:
+    print(wrapped.communication_data_type, wrapped.get_data_types()[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "launched", "said"),
+    [
+        # What accelerate calls FSDP stays that once it has wrapped something, as on a GPU.
+        ("fsdp", FSDP, "torch.bfloat16 FSDP torch.float32 torch.float32 False"),
+        ("zero1", ZERO, "torch.bfloat16 DEEPSPEED torch.float32 torch.float32"),
+        ("zero2", ZERO, "torch.bfloat16 DEEPSPEED torch.float32 torch.float32"),
+        ("zero3", ZERO, "torch.bfloat16 DEEPSPEED torch.float32 torch.float32"),
+    ],
+)
+def test_bf16_reduces_and_adds_up_gradients_in_float32(strategy, launched, said):
+    program = ONE_STEP_IN_BF16.replace("sys.argv[1]", repr(strategy))
+    assert alone(program, **launched).strip().splitlines()[-1] == said
+
+
+@pytest.fixture
+def torch_settings():
+    """Gives torch back what `set_numerics` changes."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("settings", [{"tf32": True}, {"tf32": False}, {}])
+def test_tf32_is_one_setting_for_products_and_convolutions(settings, torch_settings):
+    set_numerics(running(RuntimeConfig(strategy="cpu", **settings)))
+    wanted = settings.get("tf32", False)  # by default only on a GPU
+    assert torch.backends.cuda.matmul.allow_tf32 is wanted
+    assert torch.backends.cudnn.allow_tf32 is wanted
+
+
+def test_determinism_is_asked_for_and_given_back(torch_settings, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    set_numerics(running(RuntimeConfig()))
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    set_numerics(running(RuntimeConfig(deterministic=True)))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that its end takes it away
 
 
 @pytest.fixture(scope="module")

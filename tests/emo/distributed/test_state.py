@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
 
 from emo.distributed import zero
 from emo.distributed.state import MOMENTS, scatter_moments
@@ -34,6 +37,26 @@ def test_moments_and_counts_lie_where_the_weights_are() -> None:
             "exp_avg": "meta", "exp_avg_sq": "meta", "step": "meta"
         }  # fmt: skip
         assert state["step"].dtype == torch.float32
+
+
+def test_sharded_moments_and_counts_lie_where_the_shards_are() -> None:
+    """FSDP: a mesh of one rank, whose shards are on another device than the checkpoint."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        model = torch.nn.Linear(3, 2, device="meta")
+        for name, parameter in list(model.named_parameters()):
+            shard = DTensor.from_local(parameter.detach(), mesh, [Shard(0)])
+            setattr(model, name, torch.nn.Parameter(shard))
+        optimizer = torch.optim.Adam(model.parameters())
+        runtime: Any = SimpleNamespace(zero=False)
+        scatter_moments(runtime, model, optimizer, moments_of(model, 7.0))
+        for parameter in model.parameters():
+            state = optimizer.state[parameter]
+            assert isinstance(state["exp_avg"], DTensor)
+            assert {tensor.device.type for tensor in state.values()} == {"meta"}
+    finally:
+        dist.destroy_process_group()
 
 
 def test_a_count_is_taken_over() -> None:
