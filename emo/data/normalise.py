@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,12 @@ class Statistics:
     mean: np.ndarray
     std: np.ndarray
     frames: int
+    _copies: dict[torch.device, tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_copies": {}}  # a worker has nothing to do with a GPU's memory
 
     def to_json(self) -> dict[str, object]:
         return {"mean": self.mean.tolist(), "std": self.std.tolist(), "frames": self.frames}
@@ -41,10 +48,17 @@ class Statistics:
 
     def normalise(self, stored: Tensor, mask: Tensor) -> Tensor:
         """(x - mean) / std where `mask` bool [...] is set and 0 elsewhere, float32 [..., F]."""
-        mean, std = (torch.from_numpy(array).to(stored.device) for array in (self.mean, self.std))
+        mean, std = self._on(stored.device)
         # A copy even if `stored` is float32 already: the operations below work in place.
         x = stored.to(torch.float32, copy=True).sub_(mean).div_(std)
         return x.masked_fill_(~mask[..., None], 0)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and deviation there, copied once: a copy from ordinary memory waits for a GPU."""
+        if device not in self._copies:
+            mean, std = (torch.from_numpy(array).to(device) for array in (self.mean, self.std))
+            self._copies[device] = mean, std
+        return self._copies[device]
 
 
 def longest(feature: str) -> int:
