@@ -1,11 +1,11 @@
-"""Short-time spectra, and the log-mel spectrum and cepstrum that are made of them.
+"""Short-time spectra, and the log-mel spectrum and cepstrum computed from them.
 
 The definitions are librosa's, without `top_db`: periodic Hann window, frames centred on multiples
 of the hop with zeros beyond the ends, power spectrum, Slaney's mel filters of unit area,
 10 log10(max(S, 1e-10)); the MFCC is the orthonormal DCT-II of those decibels.
 
-scipy's FFT, a sparse product and elementwise numpy do all the work. None of them changes its order
-of summation with the number of threads, so every worker makes the same bytes.
+Everything is computed by scipy's FFT, a sparse product and elementwise numpy. None of these changes
+its order of summation with the number of threads, so every worker makes the same bytes.
 """
 
 from __future__ import annotations
@@ -63,8 +63,10 @@ class LogMel:
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
         """The log-mel spectrum of `wave`."""
+        # The complex numbers seen as pairs of floats: the power is the sum of their squares, made
+        # in place and without the square root of an absolute value.
         parts = spectrum(wave, self._window, self._hop).view(np.float32)
-        np.square(parts, out=parts)  # real and imaginary parts alternate
+        np.square(parts, out=parts)
         power = parts[:, 0::2] + parts[:, 1::2]
         mel = (self._filters @ power.T).T
         np.maximum(mel, np.float32(FLOOR), out=mel)
@@ -94,6 +96,7 @@ def spectrum(wave: np.ndarray, window: np.ndarray, hop: int) -> np.ndarray:
     from scipy.fft import rfft
 
     padded = np.pad(wave, len(window) // 2)
+    # A view with overlapping rows, which costs no memory; the product below makes the copy.
     frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[::hop]
     return rfft(frames * window, axis=1, overwrite_x=True)
 
@@ -119,7 +122,7 @@ def _mel_filters(config: SpectrumConfig, sample_rate: int) -> np.ndarray:
     empty = int((~filters.any(axis=1)).sum())
     if empty:
         raise FeatureError(
-            f"features.mels = {config.mels}: {empty} filters catch no frequency of a frame of "
-            f"{config.n_fft} samples at {sample_rate} Hz; take fewer mels or a larger n_fft"
+            f"features.mels = {config.mels}: {empty} filters cover no frequency of a frame of "
+            f"{config.n_fft} samples at {sample_rate} Hz; use fewer mels or a larger n_fft"
         )
     return filters

@@ -31,7 +31,7 @@ class TextConfig(Config):
 
     tokenizer: str | None = None  # a name on the hub, or a local folder
     learn: WordPieceConfig | None = None
-    max_tokens: int = Field(default=128, ge=3)  # special tokens included; longer is cut and counted
+    max_tokens: int = Field(default=128, ge=3)  # with special tokens; longer texts are cut, flagged
 
     @model_validator(mode="after")
     def _one_source(self) -> TextConfig:
@@ -45,7 +45,8 @@ class TokenizerError(UserError):
 
 
 _TAG = re.compile(r"\[[^\[\]]*\]")
-# C1 control characters are Windows-1252 punctuation read as Latin-1, as in MELD's files.
+# MELD's files hold Windows-1252 punctuation that was read as Latin-1, and so became C1 control
+# characters. This maps them back.
 _WINDOWS = {
     code: bytes([code]).decode("cp1252", errors="ignore") or None for code in range(0x80, 0xA0)
 }
@@ -55,7 +56,8 @@ _INVISIBLE = "\u00ad\u200b\u2060\ufeff"  # soft hyphen, zero-width space, word j
 def clean(raw: str) -> str:
     """`raw` without bracketed tags such as [LAUGHTER], in Unicode NFC, single spaces between words.
 
-    Control and invisible characters go too. May be empty: that is for the caller to report.
+    Control and invisible characters are removed as well. The result may be empty; the caller
+    decides what that means.
     """
     text = unicodedata.normalize("NFC", _TAG.sub(" ", raw).translate(_WINDOWS))
     kept = (
@@ -72,16 +74,17 @@ class Tokens:
 
     Attributes:
         size: number of ids, added tokens included (`len(tokenizer)`).
-        pad: the id that fills shorter lines; 0 where the tokenizer has none.
-        identity: SHA-256 (hex) of all that decides the ids; equal for a tokenizer and its copy.
+        pad: the id that pads shorter texts; 0 if the tokenizer has none.
+        identity: SHA-256 (hex) of everything that decides the ids; equal for a tokenizer and its
+            copy.
     """
 
     def __init__(self, source: str | Path, max_tokens: int) -> None:
         """Load the tokenizer of a local folder or, by name, of the hub; never with remote code.
 
         Raises:
-            TokenizerError: neither is there, or it has no fast form, or `max_tokens` leaves no
-                room beside its special tokens.
+            TokenizerError: it cannot be found or loaded, has no fast form, or `max_tokens` leaves
+                no room beside its special tokens.
         """
         self._tokenizer = _load(str(source))
         special = self._tokenizer.num_special_tokens_to_add()
@@ -94,7 +97,9 @@ class Tokens:
         self.size = len(self._tokenizer)
         self.pad = int(self._tokenizer.pad_token_id or 0)
         backend = self._tokenizer.backend_tokenizer
-        backend.no_truncation()  # set per call, so no part of what the tokenizer is
+        # Both would be saved in the tokenizer, and so change its identity. Truncation is set for
+        # each call instead.
+        backend.no_truncation()
         backend.no_padding()
         self.identity = hashlib.sha256(backend.to_str().encode()).hexdigest()
 
@@ -110,13 +115,13 @@ class Tokens:
         return np.array(ids, dtype=np.int32), cut
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer into `folder`, whence this class loads an equal one."""
+        """Write the tokenizer to `folder`, from which this class loads an equal one."""
         with atomic.disk_errors(folder):
             self._tokenizer.save_pretrained(str(folder))
 
 
 def learn_wordpiece(texts: Iterable[str], folder: Path, config: WordPieceConfig) -> None:
-    """Learn a WordPiece vocabulary from cleaned `texts`; leave it in `folder` as a tokenizer.
+    """Learn a WordPiece vocabulary from cleaned `texts`; write it to `folder` as a tokenizer.
 
     The pieces are those of BERT (Devlin et al., 2019): [PAD] is 0, then [UNK] [CLS] [SEP] [MASK].
     The same texts give the same bytes, in whatever order they come.
@@ -127,10 +132,10 @@ def learn_wordpiece(texts: Iterable[str], folder: Path, config: WordPieceConfig)
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     def tokenizer(vocabulary: dict[str, int] | None) -> Tokenizer:
-        made = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
-        made.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
-        made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        return made
+        wordpiece = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+        wordpiece.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
+        wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        return wordpiece
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     learner = tokenizer(None)
@@ -138,8 +143,8 @@ def learn_wordpiece(texts: Iterable[str], folder: Path, config: WordPieceConfig)
     words = {word for line in lines for word, _ in learner.pre_tokenizer.pre_tokenize_str(line)}
     if not words:
         raise TokenizerError("text.learn: no words in the training texts: check the transcripts")
-    # The trainer numbers the pieces inside words in the order of a randomly seeded hash table, and
-    # its ties go by number. Naming them first, sorted, leaves nothing to that order.
+    # The trainer numbers the pieces inside words in the order of a hash table with a random seed,
+    # and breaks ties by number. Naming them in advance, sorted, makes the result reproducible.
     inside = sorted({"##" + letter for word in words for letter in word[1:]})
     trainer = trainers.WordPieceTrainer(
         vocab_size=config.vocab_size,
@@ -153,7 +158,8 @@ def learn_wordpiece(texts: Iterable[str], folder: Path, config: WordPieceConfig)
             f"text.learn.vocab_size = {config.vocab_size} is less than the letters and signs of "
             f"the transcripts need: raise it to {learner.get_vocab_size()} or more"
         )
-    # Those pieces are special to the learner alone: the tokenizer is built anew around the model.
+    # Only the trainer needs those pieces as special tokens. In the tokenizer, which is built anew
+    # with the learnt vocabulary, they must be ordinary ones.
     _save_wordpiece(tokenizer(learner.get_vocab()), special, folder)
 
 
@@ -192,7 +198,7 @@ def _load(source: str) -> Any:
             remedy = "the folder needs tokenizer.json and tokenizer_config.json"
         else:
             remedy = (
-                "if this machine has no way to the hub, download it elsewhere "
+                "if this machine cannot reach the hub, download it elsewhere "
                 f"(`hf download {source} --local-dir FOLDER`), copy the folder here and set "
                 "text.tokenizer to it"
             )

@@ -1,4 +1,4 @@
-"""A BiLSTM whose frames say an emotion or NULL, and an extreme learning machine behind it."""
+"""A BiLSTM that labels each frame with an emotion or NULL, and an extreme learning machine."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from emo.models.numerics import at_least_float32
 
 
 class BiLstmNull(ElmBranch):
-    """Lee & Tashev 2015: every frame says an emotion or NULL, an utterance says one emotion.
+    """Lee & Tashev 2015: a frame is labelled with an emotion or NULL, an utterance with an emotion.
 
     Two bidirectional LSTM layers over windows of 25 frames give each frame probabilities of the C
-    emotions and of NULL (column C). An utterance's label leaves its frames' labels open, so its
-    likelihood sums over all of theirs that say it: NULL … NULL, one run of the emotion, NULL …
-    NULL. That is the CTC likelihood of the sequence [label] with NULL as the blank, computed here
-    for all classes at once (`label_likelihood`), and -log of it is the loss.
+    emotions and of NULL (column C). The label of an utterance does not fix the labels of its
+    frames. So its likelihood is the sum over all frame labels that agree with it: NULL … NULL, one
+    run of the emotion, NULL … NULL. That is the CTC likelihood of the sequence [label], with NULL
+    as the blank. It is computed for all classes at once (`label_likelihood`); the loss is its
+    negative logarithm.
 
     From the publication: descriptors, window, layers, the NULL state, training by the sum over
-    frame labels, statistics over frames, ELM. Ours: that CTC's topology says which frame labels
-    fit (they keep the sum exact where the publication has its own set of sequences), the dropout,
-    the ELM's size (Han's), and `stride`, which leaves out frames that windows of 25 see anyway.
+    frame labels, statistics over frames, ELM. Ours: the frame labels that agree are those of CTC
+    (the publication has a set of its own), the dropout, the ELM's size (Han's), and `stride`, which
+    skips frames that windows of 25 see anyway.
 
-    Why it may stay below what prosody tells: statistics of 100 frames a second lose the order and
-    spacing of the cues; the speaking rate shows in a window of 0.25 s only as how many syllables
-    begin in it; the ELM sees four numbers a class.
+    Why it may stay below the ceiling of prosody: statistics over 100 frames a second lose the order
+    and spacing of the cues; in a window of 0.25 s the speaking rate shows only in the number of
+    syllables that begin in it; the ELM sees four numbers a class.
     """
 
     config: BiLstmNullConfig
@@ -57,11 +58,11 @@ class BiLstmNull(ElmBranch):
         self.end_in_elm(config, classes, config.kind)
 
     def log_likelihoods(self, audio_BTF: Tensor, mask_BT: Tensor) -> Tensor:
-        """log P of each class as the only emotion of its utterance, [B, C] (see above)."""
+        """log P(class is the only emotion of the utterance), [B, C]; see the class."""
         return label_likelihood(*self.posteriors(audio_BTF, mask_BT))
 
     def statistics(self, audio_BTF: Tensor, mask_BT: Tensor) -> Tensor:
-        """Of the frames' posteriors, NULL left out, [B, 4C]."""
+        """Statistics of the frames' posteriors without NULL, [B, 4C]."""
         log_BTC, mask_BT = self.posteriors(audio_BTF, mask_BT)
         return utterance_statistics(log_BTC[..., :-1].exp(), mask_BT, self.config.threshold)
 
@@ -73,8 +74,8 @@ class BiLstmNull(ElmBranch):
         padded_BTF = F.pad(x_BTF, (0, 0, context // 2, context // 2))
         windows_BTD = padded_BTF.unfold(1, context, stride).flatten(2)
         mask_BT = mask_BT[:, ::stride]
-        # Packing wants lengths on the CPU, which waits for the device once a batch, and refuses
-        # empty sequences: a row without frames runs over one of zeros, which the mask leaves out.
+        # Packing needs lengths on the CPU, for which the device is waited for once a batch. It also
+        # refuses empty sequences, so a row without frames gets one frame of zeros, which is masked.
         lengths_B = mask_BT.sum(dim=1).clamp(min=1).cpu()
         packed = pack_padded_sequence(
             windows_BTD, lengths_B, batch_first=True, enforce_sorted=False
@@ -92,8 +93,8 @@ def label_likelihood(log_BTC: Tensor, mask_BT: Tensor) -> Tensor:
 
     With n_t and c_t the log-posteriors of NULL and of class c, a run from frame s up to e has
     Σ_t n_t + Σ_{s ≤ t < e} (c_t - n_t). With D the running sum of c - n (D_0 = 0), the sum over
-    all runs is Σ n + log Σ_{s < e} exp(D_e - D_s): two running sums instead of a forward pass a
-    class. Frames outside the mask say nothing. An utterance without frames has likelihood 1.
+    all runs is Σ n + log Σ_{s < e} exp(D_e - D_s): two running sums instead of one forward pass for
+    each class. Frames outside the mask are ignored. An utterance without frames has likelihood 1.
     """
     valid_BT1 = mask_BT.unsqueeze(-1)
     null_BT1 = log_BTC[..., -1:].masked_fill(~valid_BT1, 0.0)
@@ -101,7 +102,7 @@ def label_likelihood(log_BTC: Tensor, mask_BT: Tensor) -> Tensor:
     end_BTC = gain_BTC.cumsum(dim=1)  # D_1 … D_T
     begun_BTC = torch.logcumsumexp(gain_BTC - end_BTC, dim=1)  # log Σ_{s < e} exp(-D_s)
     runs_BTC = end_BTC + begun_BTC
-    # The lowest number and not -inf, of which the gradient of a logsumexp over nothing is NaN.
+    # The lowest finite number, not -inf: the gradient of a logsumexp over only -inf is NaN.
     runs_BTC = runs_BTC.masked_fill(~valid_BT1, torch.finfo(runs_BTC.dtype).min)
     likelihood_BC = null_BT1.sum(dim=1) + torch.logsumexp(runs_BTC, dim=1)
     return likelihood_BC.masked_fill(~mask_BT.any(dim=1, keepdim=True), 0.0)

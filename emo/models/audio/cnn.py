@@ -1,8 +1,8 @@
 """The audio branch: a VGG-like CNN over a spectrogram, trained from scratch.
 
 Paper, section 5.2: five convolutions with max pooling, two linear layers, LeakyReLU, dropout. Its
-widths and kernels are not stated. There are no batch statistics (a batch that is split would give
-other results), and a clip's scores do not depend on how far its batch is padded.
+widths and kernels are not stated. There is no batch normalisation, because a batch that is split
+over ranks would give other results. The scores of a clip do not depend on the batch's padding.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Cnn(Branch):
         self.width = config.hidden
         self.states_width = width * bins
         _start(self.hidden, config.slope)
-        # Small first scores: training begins at the loss of a guess instead of unlearning one.
+        # Small initial scores: training starts at the loss of a uniform guess, not above it.
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, audio_BTF: Tensor, mask_BT: Tensor) -> BranchOutput:
         """Scores of `audio_BTF` (float, normalised), valid where `mask_BT` (bool) is set.
 
-        Valid frames come first in every row; any number of them will do, none included.
+        Valid frames come first in every row; there may be any number of them, also none.
         """
         present_B = mask_BT.any(dim=1)
         dtype = self.hidden.weight.dtype  # half precision under DeepSpeed, float64 in tests
@@ -92,13 +92,13 @@ def mean_of_frames(x_BCTF: Tensor, mask_BT: Tensor) -> Tensor:
 
 def maximum_of_frames(x_BCTF: Tensor, mask_BT: Tensor) -> Tensor:
     """[B, C, F]; zero in rows without a frame."""
-    # A valid frame may be negative throughout: zeros of the padding must not win.
+    # All valid frames may be negative: the zeros of the padding must not win the maximum.
     low = torch.finfo(x_BCTF.dtype).min
     highest_BCF = x_BCTF.masked_fill(~mask_BT[:, None, :, None], low).amax(dim=2)
     return highest_BCF.masked_fill(~mask_BT.any(dim=1)[:, None, None], 0.0)
 
 
-# By the name in the configuration: what is taken over time, side by side.
+# By the name in the configuration: the poolings over time whose results are concatenated.
 POOLINGS = {
     "mean": (mean_of_frames,),
     "mean_max": (mean_of_frames, maximum_of_frames),
@@ -117,19 +117,20 @@ class ConvolutionBlock(nn.Module):
     def forward(self, x_BCTF: Tensor, mask_BT: Tensor) -> Tensor:
         """Half the frames and bins; frames outside the (halved) mask are zero in and out."""
         x_BCTF = self.convolution(x_BCTF)
-        # The last window may hold one valid frame and one of padding, which must not win the
-        # maximum, as it does not when the batch ends there (`ceil_mode` ignores what is not there).
-        # Added in place and broadcast, this costs nothing in the backward pass; -3e4 fits float16.
+        # The last window may hold a valid frame and a frame of padding, which must not win the
+        # maximum: if the batch ended here, `ceil_mode` would take the valid frame alone. A penalty
+        # that is added in place and broadcast costs nothing in the backward pass; -3e4 fits into
+        # float16.
         penalty_BT = torch.zeros_like(mask_BT, dtype=x_BCTF.dtype).masked_fill_(~mask_BT, -3e4)
         x_BCTF = x_BCTF.add_(penalty_BT[:, None, :, None])
         x_BCTF = F.max_pool2d(x_BCTF, 2, ceil_mode=True)
-        # LeakyReLU rises, so it may follow the maximum: the same result on a quarter of the values.
+        # LeakyReLU is monotonic: after the maximum it gives the same, on a quarter of the values.
         x_BCTF = F.leaky_relu(x_BCTF, self.slope)
         return x_BCTF * halve(mask_BT)[:, None, :, None].to(x_BCTF.dtype)
 
 
 def halve(mask_BT: Tensor) -> Tensor:
-    """The mask of pairs of frames: valid where the first of the pair is (valid frames lead)."""
+    """The mask of pairs of frames: valid if the first frame is, since valid frames come first."""
     return mask_BT[:, ::2]
 
 

@@ -52,10 +52,10 @@ class ElmConfig(Config):
 
 
 class ElmBranchConfig(BranchConfig):
-    """What the two classic systems share: windows of `context` frames of low-level descriptors.
+    """Settings of both classic systems: windows of `context` frames of low-level descriptors.
 
-    Windows begin every `stride` frames. Statistics of posteriors go to the `elm`, among them each
-    class' fraction above `threshold`.
+    A window begins every `stride` frames. The `elm` reads statistics of posteriors, one of which is
+    each class' fraction above `threshold`.
     """
 
     gives_states: ClassVar[bool] = False
@@ -74,7 +74,7 @@ class ElmBranchConfig(BranchConfig):
 
 
 class BiLstmNullConfig(ElmBranchConfig):
-    """Lee & Tashev's BiLSTM whose frames say an emotion or NULL; `hidden` is a direction's."""
+    """Lee & Tashev's BiLSTM with NULL frames; `hidden` is the width of each direction."""
 
     kind: Literal["bilstm_null"]
     hidden: int = Field(128, gt=0)
@@ -83,7 +83,7 @@ class BiLstmNullConfig(ElmBranchConfig):
 
 
 class DnnElmConfig(ElmBranchConfig):
-    """Han's DNN-ELM: `layers` of `hidden` over the `loudest` share of an utterance's segments."""
+    """Han's DNN-ELM: `layers` of `hidden` units over the `loudest` share of the segments."""
 
     kind: Literal["dnn_elm"]
     hidden: int = Field(256, gt=0)
@@ -96,10 +96,10 @@ class SpeechEncoderConfig(BranchConfig):
     """Audio: a pretrained speech encoder over the waveform, then two linear layers.
 
     `encoder` is a name on the Hugging Face hub, or a folder: wav2vec 2.0, HuBERT or WavLM. `tune`
-    says what of it learns: nothing (its layers are weighted by what is learnt), the transformer
-    behind its convolutions, or everything. `normalise` brings every clip to mean 0 and variance 1;
-    None does as the encoder's own preprocessing does. `hidden` is the width between the linear
-    layers; `dropout` acts there.
+    says which part of it is trained: nothing (only a weighting of its layers is learnt), the
+    transformer after its convolutions, or everything. `normalise` scales every clip to mean 0 and
+    variance 1; None follows the encoder's own preprocessing. `hidden` is the width between the
+    linear layers; `dropout` acts there.
     """
 
     reads_waveform: ClassVar[bool] = True
@@ -114,7 +114,7 @@ class SpeechEncoderConfig(BranchConfig):
 
 
 def _kind_named(given: Any) -> Any:
-    # Configurations and descriptions from before there were other kinds name none.
+    # Configurations and descriptions that are older than the other kinds do not name one.
     return {"kind": "cnn"} | given if isinstance(given, dict) else given
 
 

@@ -1,4 +1,4 @@
-"""A network over the loudest segments, and an extreme learning machine behind it."""
+"""A network over the loudest segments, followed by an extreme learning machine."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from shards.extract.features.lowlevel import ENERGY
 class DnnElm(ElmBranch):
     """Han et al. 2014: segments of 25 frames, a network's posteriors, statistics, an ELM.
 
-    Only the tenth of an utterance's segments with the most energy counts, in training and after.
-    Each of them is taught the utterance's label, whatever is heard in it; three layers of 256 ReLU
+    Only the tenth of an utterance's segments with the most energy is used, in training and later.
+    Each of them has the utterance's label as target, whatever it contains. Three layers of 256 ReLU
     and a softmax give its posteriors.
 
-    Ours: descriptors are Lee & Tashev's (voice probability and zero crossings stand where Han has
-    the harmonics-to-noise ratio); a segment's energy is the mean of its frames' log energy; an
+    Ours: the descriptors are Lee & Tashev's (voice probability and zero crossings instead of Han's
+    harmonics-to-noise ratio); a segment's energy is the mean of its frames' log energy; an
     utterance's loss is the mean over its segments, so that long ones do not count more; dropout.
 
-    Why it stays below what prosody tells: a segment lasts a quarter of a second, and the loudest
-    ones hold no pause, so the speaking rate hardly shows; and its statistics know no order.
+    Why it stays below the ceiling of prosody: a segment lasts a quarter of a second, and the
+    loudest ones contain no pause, so the speaking rate hardly shows; and statistics have no order.
     """
 
     config: DnnElmConfig
@@ -49,18 +49,18 @@ class DnnElm(ElmBranch):
         self.end_in_elm(config, classes, config.kind)
 
     def log_likelihoods(self, audio_BTF: Tensor, mask_BT: Tensor) -> Tensor:
-        """Mean over the segments that count of the classes' log-posteriors, [B, C]."""
+        """The classes' log-posteriors, averaged over the segments that are used, [B, C]."""
         log_BKC, chosen_BK = self.posteriors(audio_BTF, mask_BT)
         weight_BK1 = chosen_BK.unsqueeze(-1).to(log_BKC.dtype)
         return (log_BKC * weight_BK1).sum(dim=1) / weight_BK1.sum(dim=1).clamp(min=1)
 
     def statistics(self, audio_BTF: Tensor, mask_BT: Tensor) -> Tensor:
-        """Of the posteriors of the segments that count, [B, 4C]."""
+        """Statistics of the posteriors of the segments that are used, [B, 4C]."""
         log_BKC, chosen_BK = self.posteriors(audio_BTF, mask_BT)
         return utterance_statistics(log_BKC.exp(), chosen_BK, self.config.threshold)
 
     def posteriors(self, audio_BTF: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-posteriors of the loudest segments, [B, K, C], and which there are, bool [B, K]."""
+        """Log-posteriors of the loudest segments, [B, K, C], and which exist, bool [B, K]."""
         dtype = self.segment[0].weight.dtype
         assert isinstance(dtype, torch.dtype)
         x_BTF = audio_BTF.to(dtype).masked_fill(~mask_BT.unsqueeze(-1), 0.0)
@@ -69,9 +69,9 @@ class DnnElm(ElmBranch):
         return torch.log_softmax(scores_BKC, dim=-1), chosen_BK
 
     def loudest(self, x_BTF: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """The segments that count, [B, K, context · F], and which of the K there are, bool [B, K].
+        """The loudest segments, [B, K, context · F], and which of the K exist, bool [B, K].
 
-        An utterance shorter than a segment has one, filled up with the mean of the features (0).
+        An utterance shorter than a segment has one, padded with the mean of the features (0).
         """
         context, stride = self.config.context, self.config.stride
         x_BTF = F.pad(x_BTF, (0, 0, 0, max(0, context - x_BTF.shape[1])))
@@ -85,7 +85,8 @@ class DnnElm(ElmBranch):
         # Rounded up, so that every utterance keeps at least one segment.
         keep_B = torch.ceil(count_B * self.config.loudest).long()
         most = int(keep_B.max())
-        # Stable: among equally loud segments, as in silence, the choice must not depend on padding.
+        # Stable, so that among equally loud segments (silence) the choice does not depend on the
+        # number of padded ones.
         order_BK = energy_BS.argsort(dim=1, descending=True, stable=True)[:, :most]
         rows_B1 = torch.arange(len(x_BTF), device=x_BTF.device)[:, None]
         segments_BKD = windows_BSFW[rows_B1, order_BK].transpose(2, 3).flatten(2)

@@ -1,12 +1,12 @@
-"""What the classic systems share: statistics of an utterance, and the machine that scores them.
+"""The common part of the classic systems: statistics of an utterance, and the machine behind them.
 
-Both systems see 25 frames of 32 descriptors at a time (`shards.extract.features.lowlevel`), and
-neither ends in a linear layer: an utterance's scores come from an extreme learning machine over
-statistics of what the network says of its frames or segments. So they are trained in two ways. The
-network learns by gradients from `log_likelihoods`, which no softmax follows
+Both systems read 25 frames of 32 descriptors at a time (`shards.extract.features.lowlevel`), and
+neither ends in a linear layer. An utterance's scores come from an extreme learning machine over
+statistics of the network's posteriors for its frames or segments. So the two halves are trained
+differently. The network is trained by gradients from `log_likelihoods`, without a softmax
 (`ModelConfig.trained_on`). The machine is fitted in closed form to the `statistics` of the training
-utterances at every epoch's end, before validation (`emo.training.closed_form`); it takes no part in
-training.
+utterances at the end of every epoch, before validation (`emo.training.closed_form`); it has no
+gradients.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from emo.models.branch import Branch, BranchOutput, ModelError
 from shards.extract.features.lowlevel import WIDTH
 
 STATISTICS = 4  # numbers a class: maximum, minimum, mean, fraction above a threshold
-LEAST = 1e-3  # what an ELM's output counts for at least, as a probability
+LEAST = 1e-3  # lower bound of an ELM's outputs, read as probabilities
 
 
 class Elm(nn.Module):
     """Extreme learning machine: random fixed sigmoid units, a least-squares output layer.
 
-    Huang et al. 2006, as Han et al. 2014 use it. Input weights and biases are drawn once, uniformly
-    from -1 to 1, and are buffers, as are the fitted parts, so that checkpoints and exports hold
-    them. Ours: inputs are standardised, and the ridge that keeps the solution finite. Before the
-    first fit all classes score alike.
+    Huang et al. 2006, as used by Han et al. 2014. Input weights and biases are drawn once, uniform
+    from -1 to 1. They are buffers, as are the fitted parts, so that checkpoints and exports contain
+    them. Ours: the standardised inputs, and the ridge, which keeps the solution finite. Before the
+    first fit all classes have the same score.
     """
 
     def __init__(self, config: ElmConfig, inputs: int, classes: int) -> None:
@@ -46,15 +46,15 @@ class Elm(nn.Module):
         self.register_buffer("output", torch.full((config.hidden, classes), 1 / config.hidden))
 
     def hidden(self, x_BN: Tensor) -> Tensor:
-        """The random units' answers, [B, hidden]."""
+        """The outputs of the random units, [B, hidden]."""
         dtype = self.weight.dtype
         return torch.sigmoid((x_BN.to(dtype) - self.mean) * self.scale @ self.weight + self.bias)
 
     def forward(self, x_BN: Tensor) -> Tensor:
-        """Logarithms of the outputs as probabilities, [B, classes].
+        """The logarithm of the outputs, read as probabilities, [B, classes].
 
-        Least squares on ones and zeros estimates probabilities, but may leave 0 to 1: what is less
-        than a thousandth counts as one.
+        Least squares on ones and zeros estimates probabilities, but may leave the range 0 to 1.
+        Outputs below a thousandth (`LEAST`) are raised to it.
         """
         return torch.log((self.hidden(x_BN) @ self.output).clamp(min=LEAST))
 
@@ -62,15 +62,15 @@ class Elm(nn.Module):
     def fit(self, x_NM: Tensor, target_NC: Tensor) -> None:
         """Set `mean`, `scale` and `output` to the solution for inputs and target distributions."""
         for name, value in self.solution(x_NM, target_NC).items():
-            # Copied into the buffer: strategies and optimizers hold on to the tensor itself.
+            # In place: strategies hold references to the tensor.
             self.get_buffer(name).copy_(value)
 
     @torch.no_grad()
     def solution(self, x_NM: Tensor, target_NC: Tensor) -> dict[str, Tensor]:
-        """What `fit` sets those buffers to, float64 on the CPU.
+        """The values to which `fit` sets those buffers, float64 on the CPU.
 
-        The output weights b minimise |H b - T|² + ridge N |b|², so (HᵀH + ridge N) b = HᵀT, solved
-        in float64 on the CPU: every rank finds the same bits, on whatever devices it trains.
+        The output weights b minimise |H b - T|² + ridge N |b|², so (HᵀH + ridge N) b = HᵀT. This is
+        solved in float64 on the CPU, so that every rank gets the same bits on any device.
         """
         x_NM, target_NC = x_NM.double().cpu(), target_NC.double().cpu()
         mean_M = x_NM.mean(0)
@@ -83,34 +83,34 @@ class Elm(nn.Module):
 
 
 class ElmBranch(Branch):
-    """Base of the classic systems: a network of its own, and `head`, the machine behind it.
+    """Base of the classic systems: a network, and `head`, the machine behind it.
 
-    A system makes its network, then calls `end_in_elm`, and says what `log_likelihoods` and
-    `statistics` are.
+    A subclass makes its network, then calls `end_in_elm`, and implements `log_likelihoods` and
+    `statistics`.
     """
 
     config: ElmBranchConfig
     head: Elm
 
     def end_in_elm(self, config: ElmBranchConfig, classes: int, kind: str) -> None:
-        """The last part, made after the network: both draw their first weights in this order."""
+        """Make the last part; to be called after the network is made, to keep the order of draws."""
         self.config, self.kind = config, kind
         self.width = STATISTICS * classes
         self.head = Elm(config.elm, self.width, classes)
 
     def log_likelihoods(self, audio_BTF: Tensor, mask_BT: Tensor) -> Tensor:
-        """What the network is trained on: log P(class | utterance), [B, C]."""
+        """The output that the network is trained on: log P(class | utterance), [B, C]."""
         raise NotImplementedError
 
     def statistics(self, audio_BTF: Tensor, mask_BT: Tensor) -> Tensor:
-        """What the machine reads of each utterance, [B, 4C]."""
+        """The machine's input for each utterance, [B, 4C]."""
         raise NotImplementedError
 
     def fit(self, statistics_NM: Tensor, target_NC: Tensor) -> None:
         """Fit the machine to the `statistics` and target distributions of N utterances.
 
-        It has buffers alone, which no strategy shards: nothing is gathered for this, and ranks that
-        are given the same numbers end with the same machine.
+        It has only buffers, which no strategy shards: nothing needs to be gathered, and ranks with
+        the same inputs get the same machine.
         """
         self.head.fit(statistics_NM, target_NC)
 
@@ -124,9 +124,9 @@ class ElmBranch(Branch):
 
 
 def utterance_statistics(p_BTC: Tensor, mask_BT: Tensor, threshold: float) -> Tensor:
-    """Maximum, minimum, mean of each class' posteriors and their fraction above `threshold`.
+    """Maximum, minimum and mean of each class' posteriors, and their fraction above `threshold`.
 
-    Over the places that `mask_BT` has; [B, 4C], zeros for a row without any.
+    Taken over the places where `mask_BT` is set; [B, 4C], zeros for a row without any.
     """
     mask_BT1 = mask_BT.unsqueeze(-1)
     count_B1 = mask_BT.sum(dim=1, keepdim=True).clamp(min=1).to(p_BTC.dtype)
@@ -140,7 +140,7 @@ def utterance_statistics(p_BTC: Tensor, mask_BT: Tensor, threshold: float) -> Te
 
 
 def check_descriptors(size: int, kind: str) -> None:
-    """Raise ModelError where frames of `size` numbers are no low-level descriptors."""
+    """Raise ModelError if frames of `size` numbers are not low-level descriptors."""
     if size != WIDTH:
         raise ModelError(
             f"model.audio.kind {kind} reads {WIDTH} low-level descriptors a frame, not {size} "

@@ -1,4 +1,4 @@
-"""bc-LSTM: a model over dialogues that hears both sides of a turn."""
+"""bc-LSTM: a model over dialogues that reads the turns before and after each turn."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from emo.models.context.config import BcLstmConfig
 class BcLstm(nn.Module):
     """Bidirectional contextual LSTM (Poria et al. 2017), hierarchical.
 
-    Level 1, a modality: bidirectional LSTM over the dialogue, dense with tanh. Level 2, where there
-    are several: their outputs side by side, bidirectional LSTM, dense with ReLU. A linear layer
-    scores each turn. Both levels are trained at once here; the published code trains level 1 first.
-    Its backward pass is not reversed; this one is.
+    Level 1, for each modality: a bidirectional LSTM over the dialogue, then a dense layer with
+    tanh. Level 2, for several modalities: a bidirectional LSTM over their concatenated outputs,
+    then a dense layer with ReLU. A linear layer scores each turn. Both levels are trained together
+    here; the published code trains level 1 first. In the published code the second LSTM does not
+    read the dialogue in reverse; here it does.
 
-    The published model is not told who speaks. With `speakers` it reads the dialogue once for each
-    side, with the same weights: the side's own turns and those of the others go into separate
-    columns, and one more column says whose turn it is. A turn takes its scores from its own side's
-    reading.
+    The published model does not know who speaks. With `speakers`, the model reads the dialogue once
+    for each side, with the same weights: the side's own turns and the others' are in separate
+    columns, and one more column says which of the two a turn is. The scores of a turn come from the
+    reading of its own side.
     """
 
     def __init__(self, config: BcLstmConfig, classes: int, widths: Mapping[str, int]) -> None:
@@ -54,7 +55,7 @@ class BcLstm(nn.Module):
     def read(
         self, vectors: Mapping[str, Tensor], lengths_D: Tensor, mine_DT1: Tensor | None
     ) -> Tensor:
-        """`logits_DTC` of one reading; `mine_DT1` bool, the turns of the side that reads."""
+        """`logits_DTC` of one reading; `mine_DT1` bool marks the turns of the side that reads."""
         parts = []
         for name, x_DTW in vectors.items():
             x_DTH = self.lstm[name](_sided(x_DTW, mine_DT1), lengths_D)
@@ -70,7 +71,7 @@ class BcLstm(nn.Module):
 
 
 def _sided(x_DTW: Tensor, mine_DT1: Tensor | None) -> Tensor:
-    """Float [D, T, 2W + 1]: `x` where it is mine, `x` where it is not, and which it is."""
+    """Float [D, T, 2W + 1]: own turns, others' turns (0 elsewhere), and 1 where the turn is own."""
     if mine_DT1 is None:
         return x_DTW
     mine = mine_DT1.to(x_DTW.dtype)
@@ -78,10 +79,10 @@ def _sided(x_DTW: Tensor, mine_DT1: Tensor | None) -> Tensor:
 
 
 class TwoWayLstm(nn.Module):
-    """A bidirectional LSTM over sequences of different lengths; padding does not reach the results.
+    """A bidirectional LSTM over sequences of different lengths, unaffected by padding.
 
-    The second direction runs over each sequence reversed within its own length. Unlike with packed
-    sequences, no lengths have to come to the CPU, and an empty sequence is no special case.
+    The second direction reads each sequence reversed within its own length. Unlike packed
+    sequences, this needs no lengths on the CPU, and an empty sequence is no special case.
     """
 
     def __init__(self, inputs: int, hidden: int) -> None:

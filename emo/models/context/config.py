@@ -16,13 +16,14 @@ from shards.configfile import Config
 
 
 class AnyContextConfig(Config):
-    """What context models share: which vectors of each turn they read.
+    """Settings of all context models: which vectors of each turn they read.
 
-    `reads` takes the branch's pooled vector, or its classes' log-probabilities. Whether the vectors
-    of all modalities are there is seen when the data is opened. `turn_dropout` silences whole turns
-    in training, so that others must speak for them; the published models have none.
+    `reads` chooses the branch's pooled vector, or the classes' log-probabilities. Whether the
+    dataset has these vectors is checked when it is opened. `turn_dropout` is the share of turns
+    whose vectors are set to 0 in training, so that the model learns to use the turns around them;
+    the published models have none.
 
-    A kind's `sees` says what it knows of a dialogue when it scores a turn.
+    `sees` says which turns of a dialogue a kind of model reads when it scores a turn.
     """
 
     sees: ClassVar[Literal["whole", "past"]]
@@ -40,10 +41,10 @@ class AnyContextConfig(Config):
 
 
 class BcLstmConfig(AnyContextConfig):
-    """bc-LSTM: both sides of the dialogue. Widths are a direction's; `dropout` acts behind LSTMs.
+    """bc-LSTM: reads the whole dialogue. Widths are those of a direction; `dropout` follows LSTMs.
 
-    `speakers` reads the dialogue once for each side, own turns apart from the others'; the
-    published model is not told who speaks.
+    With `speakers` the dialogue is read once for each side, with own and others' turns apart; the
+    published model does not know who speaks.
     """
 
     sees: ClassVar[Literal["whole", "past"]] = "whole"
@@ -57,7 +58,7 @@ class BcLstmConfig(AnyContextConfig):
 
 
 class IconConfig(AnyContextConfig):
-    """ICON: the past of the dialogue alone, at most `past` turns, attended to `hops` times."""
+    """ICON: reads only the last `past` turns before a turn, and attends to them `hops` times."""
 
     sees: ClassVar[Literal["whole", "past"]] = "past"
 

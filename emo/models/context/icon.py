@@ -1,4 +1,4 @@
-"""ICON: a model over dialogues that hears the past of a turn alone."""
+"""ICON: a model over dialogues that reads only the turns before each turn."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from emo.models.context.config import IconConfig
 class Icon(nn.Module):
     """Interactive conversational memory network (Hazarika et al. 2018).
 
-    For each turn: a query from its own vector; one GRU over the past turns of its speaker, one over
-    those of everybody else, each keeping its state over turns that are not its own; the tanh of
-    their sum goes through a GRU that makes the memories. The query attends to them and takes what
-    it finds along. Further hops read memories that a second GRU, shared by these hops, makes of the
-    previous ones. Only the last `past` turns count. The modalities' vectors stand side by side.
+    For each turn, the query comes from its own vector. One GRU reads the past turns of its speaker,
+    another those of everybody else; each keeps its state during turns that it does not read. The
+    tanh of their sum goes through a third GRU, which makes the memories. The query attends to the
+    memories, and the result is added to it. Further hops do so with new memories, which a fourth
+    GRU, shared by these hops, makes of the previous ones. Only the last `past` turns are read. The
+    modalities' vectors are concatenated.
 
-    The paper's third parties are for dialogues of two; with more speakers, the others count as one.
-    That the dropout of the published code acts on the GRUs' outputs is an assumption.
+    The publication has dialogues of two speakers; with more, all others count as one. We assume
+    that the dropout of the published code acts on the GRUs' outputs.
     """
 
     def __init__(self, config: IconConfig, classes: int, widths: Mapping[str, int]) -> None:
@@ -56,11 +57,11 @@ class Icon(nn.Module):
 def histories(
     x_DTW: Tensor, mask_DT: Tensor, speaker_DT: Tensor, most: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What came before each of the N = D·T turns: its last K = min(most, T-1) turns, oldest first.
+    """The K = min(most, T-1) turns before each of the N = D·T turns, oldest first.
 
     Returns:
-        Float [N, K, W], zero where there is no such turn; bool [N, K], where there is (these come
-        first); bool [N, K], whether the turn's own speaker said it.
+        Float [N, K, W], zero where there is no such turn; bool [N, K], where there is one (these
+        come first); bool [N, K], whether it is by the same speaker.
     """
     turns = x_DTW.shape[1]
     length = max(1, min(most, turns - 1))
@@ -78,9 +79,10 @@ def histories(
 def carried(gru: nn.GRU, x_NKW: Tensor, takes_NK: Tensor) -> Tensor:
     """The state [N, K, H] of `gru` (batch first) after each place; it reads only where `takes_NK`.
 
-    The turns that it reads are moved to the front, so that one call runs over them alone. Each
-    place then looks up the state after the last turn read so far; before the first, it is zero.
+    The turns that it reads are moved to the front, so that one call reads only them. Each place
+    then gets the state after the last turn read so far; before the first, zeros.
     """
+    # Stable: the turns that are read keep their order.
     order_NK = torch.argsort((~takes_NK).to(torch.int8), dim=1, stable=True)
     states_NKH, _ = gru(x_NKW.gather(1, order_NK.unsqueeze(-1).expand_as(x_NKW)))
     count_NK = takes_NK.cumsum(dim=1)
@@ -92,11 +94,11 @@ def carried(gru: nn.GRU, x_NKW: Tensor, takes_NK: Tensor) -> Tensor:
 def attend(query_NH: Tensor, memory_NKH: Tensor, mask_NK: Tensor) -> tuple[Tensor, Tensor]:
     """The memories weighted by softmax(query · memory) over the mask, and the weights.
 
-    Float [N, H] and [N, K]; both are zero where nothing is remembered.
+    Float [N, H] and [N, K]; both are zero for a turn without memories.
     """
     scores_NK = torch.einsum("nh,nkh->nk", query_NH, memory_NKH)
-    # The lowest number and not -inf: a row without any memory would be NaN. What the softmax then
-    # gives to such a row is multiplied away.
+    # The lowest finite number, not -inf, with which a row without memories would be NaN. Whatever
+    # weights the softmax gives such a row are then multiplied by 0.
     scores_NK = scores_NK.masked_fill(~mask_NK, torch.finfo(scores_NK.dtype).min)
     weights_NK = torch.softmax(scores_NK, dim=-1) * mask_NK
     return torch.einsum("nk,nkh->nh", weights_NK, memory_NKH), weights_NK

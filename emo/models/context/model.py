@@ -1,9 +1,9 @@
-"""The one module that training on dialogues sees.
+"""The module that is trained on dialogues.
 
-It reads one vector a turn and modality, written before by trained branches. A batch is D dialogues
-of up to T turns; valid turns come first. Scores come flattened, [D·T, C], row by row: the loop that
-trains on utterances then trains on turns, with padding and turns outside the label set as rows that
-are not valid.
+It reads one vector for each turn and modality, which trained branches have written before. A batch
+has D dialogues of up to T turns; valid turns come first. Scores are flattened to [D·T, C]: the loop
+that trains on utterances then also trains on turns, where padding and turns outside the label set
+are rows that are not valid.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class ContextModel(nn.Module):
         assert chosen is not None
         missing = [name for name in chosen.modalities if name not in widths]
         if missing:
-            raise ModelError(f"there are no vectors of {' and '.join(missing)}")
+            raise ModelError(
+                f"there are no vectors of {' and '.join(missing)}: take it out of "
+                "model.context.modalities, or make features of a run with that branch"
+            )
         self.config, self.classes = config, classes
         self.widths: dict[str, int] = {name: widths[name] for name in chosen.modalities}
         self.branches = chosen.modalities
@@ -46,8 +49,8 @@ class ContextModel(nn.Module):
         """`logits_NC` of the N = D·T places of a batch; there is no other `output` here.
 
         Reads per modality, under its name, float [D,T,W], `turn_mask` bool [D,T] (valid turns come
-        first) and `speaker` int64 [D,T], any numbers that tell a dialogue's speakers apart. Scores
-        of padding are finite and mean nothing.
+        first) and `speaker` int64 [D,T], any numbers that are different for each speaker of a
+        dialogue. Scores of padding are finite but meaningless.
         """
         assert output == "scores", output
         dtype = next(self.parameters()).dtype
@@ -56,7 +59,7 @@ class ContextModel(nn.Module):
             heard_DT = mask_DT & (torch.rand(mask_DT.shape, device=mask_DT.device)
                                   >= self.turn_dropout)  # fmt: skip
         vectors = {
-            # Whatever stands in the padding, even NaN, must not get into a sum.
+            # Padding may hold anything, even NaN, and must not get into a sum.
             name: batch[name].to(dtype).masked_fill(~heard_DT.unsqueeze(-1), 0.0)
             for name in self.widths
         }

@@ -17,10 +17,10 @@ Reads = Literal["logits", "vector", "states"]  # which part of a branch's output
 
 
 class AnyFusionConfig(Config):
-    """What fusions share; `reads` says which part of the branches' output a kind takes.
+    """Settings of all fusions; `reads` says which part of the branches' outputs a kind reads.
 
-    `modality_dropout` is the share of training rows that lose one of their modalities, each with
-    the same chance, so that the fusion learns to do with the others.
+    `modality_dropout` is the share of training rows that lose one of their modalities, chosen at
+    random, so that the fusion learns to work with the others.
     """
 
     reads: ClassVar[Reads]
@@ -31,8 +31,8 @@ class AnyFusionConfig(Config):
 class PaperFusionConfig(AnyFusionConfig):
     """Each branch's class probabilities through a linear layer of its own, summed (section 5.3).
 
-    `identity_start` begins with `scale` times the identity and no bias, so that the very first
-    prediction already is the branches' common one; otherwise the layers start at random.
+    With `identity_start` the layers start as `scale` times the identity without bias, so that even
+    the first prediction combines the branches; otherwise they start at random.
     """
 
     reads: ClassVar[Reads] = "logits"
@@ -43,7 +43,7 @@ class PaperFusionConfig(AnyFusionConfig):
 
 
 class GatedFusionConfig(AnyFusionConfig):
-    """Each branch's vector, squeezed by tanh and weighted by a gate that sees every branch."""
+    """The tanh of each branch's vector, weighted by a gate that reads all branches."""
 
     reads: ClassVar[Reads] = "vector"
 
@@ -53,7 +53,7 @@ class GatedFusionConfig(AnyFusionConfig):
 
 
 class CrossAttentionConfig(AnyFusionConfig):
-    """Tokens attend to frames and frames to tokens, `hidden` wide, in `heads`; then both means."""
+    """Tokens attend to frames and frames to tokens (`hidden` wide, `heads` heads), then means."""
 
     reads: ClassVar[Reads] = "states"
 

@@ -17,9 +17,9 @@ class CrossAttentionFusion(nn.Module):
     """Every token attends to the frames, and every frame to the tokens.
 
     The crossmodal attention of Tsai et al. 2019 ("Multimodal transformer for unaligned multimodal
-    language sequences"), one block a direction: what attention finds is added to the sequence and
-    normalised; valid places are averaged; a linear layer each, summed. Unlike there, no further
-    self-attention: the branches' own encoders have seen to that.
+    language sequences"), with one block for each direction. The result of attention is added to the
+    sequence and normalised; valid places are averaged; each mean goes through a linear layer; these
+    are summed. Unlike there, no self-attention follows: the branches' encoders already have it.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class CrossAttentionFusion(nn.Module):
         parts = []
         for name, mask_BT in masks.items():
             x_BTD = states[name]
-            # In one order on every rank: under ZeRO-3 and FSDP each call is a collective.
+            # In the same order on every rank: under ZeRO-3 and FSDP each call is a collective.
             for other in (one for one in masks if one != name):
                 x_BTD = x_BTD + self.attend[name](x_BTD, states[other], masks[other])
             joined_BD = self.join[name](mean_valid(self.norm[name](x_BTD), mask_BT))
@@ -57,10 +57,10 @@ class CrossAttentionFusion(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Queries of one sequence over another (Vaswani et al. 2017), `heads` side by side.
+    """Attention of one sequence to another (Vaswani et al. 2017), with `heads` heads.
 
-    It calls its linear layers one by one: `nn.MultiheadAttention` reads the weights of a child that
-    it does not call, and ZeRO-3 gathers weights only for a call.
+    Its linear layers are called one by one. `nn.MultiheadAttention` reads the weights of a child
+    without calling it, but ZeRO-3 gathers weights only when a module is called.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -76,8 +76,8 @@ class CrossAttention(nn.Module):
         """
         some_B = mask_BS.any(dim=1)
         attended_BS = mask_BS.clone()
-        # Attention over nothing at all is NaN, in the gradient too: masking its result would come
-        # too late. Such rows attend to one place, and count for nothing below.
+        # Attention over no place at all is NaN, also in the gradient, where masking the result does
+        # not help. So such rows attend to one place, and are multiplied by 0 at the end.
         attended_BS[:, 0] |= ~some_B
         query, key, value = (
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -10,14 +10,16 @@ from emo.models.branch import BranchOutput
 
 
 def drop_modalities(outputs: Mapping[str, BranchOutput], share: float) -> dict[str, BranchOutput]:
-    """`outputs`, where on average a `share` of the rows with several modalities has lost one.
+    """`outputs`, in which a `share` (on average) of the rows with several modalities lost one.
 
-    Which rows, and which modality, comes from torch's generator; all have the same chance.
+    Rows and modalities are drawn from torch's generator, each with the same probability.
     """
     if len(outputs) < 2:
         return dict(outputs)
     present_BM = torch.stack([one.present_B for one in outputs.values()], dim=1)
     several_B = present_BM.sum(dim=1) > 1
+    # One number a row decides: the share is cut into equal intervals, one for each modality. So a
+    # row never loses two.
     chance_B = torch.rand(len(several_B), device=several_B.device)
     kept = {}
     for number, (name, one) in enumerate(outputs.items()):

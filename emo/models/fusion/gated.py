@@ -1,4 +1,4 @@
-"""A gate a branch, which sees all of them, weights its vector."""
+"""Gated fusion: each branch's vector is weighted by a gate that reads all branches."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from emo.models.fusion.config import GatedFusionConfig
 
 
 class GatedFusion(nn.Module):
-    """A gate for each branch, seeing all of them, weights its vector (after Arevalo et al. 2017).
+    """Each branch's vector is weighted by a gate that reads all vectors (Arevalo et al. 2017).
 
-    Unlike there the gates are independent and do not sum to one, so that any subset of the
-    modalities, none included, gives a finite result.
+    Unlike there, the gates are independent and do not sum to one, so that any subset of the
+    modalities, also none, gives a finite result.
     """
 
     def __init__(self, config: GatedFusionConfig, classes: int, widths: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""The paper's fusion: class probabilities, a linear layer a branch, summed."""
+"""The paper's fusion: a linear layer for each branch's class probabilities, and their sum."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from emo.models.numerics import at_least_float32
 
 
 class PaperFusion(nn.Module):
-    """The paper's fusion (section 5.3): class probabilities, a Linear each, summed.
+    """The sum of one linear layer for each branch, over its class probabilities (section 5.3).
 
-    The softmax of the sum is left to the loss. Where the branches' errors are independent given the
-    emotion, scores that add up are what Bayes' rule asks for.
+    The softmax of the sum is left to the loss. If the branches' errors are independent given the
+    emotion, adding scores follows from Bayes' rule.
     """
 
     def __init__(self, config: PaperFusionConfig, classes: int, widths: Mapping[str, int]) -> None:

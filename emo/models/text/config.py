@@ -13,7 +13,7 @@ SOURCES = ("encoder", "build")  # where an encoder may come from: keys of `TextB
 
 
 class SmallBertConfig(Config):
-    """A BERT of these sizes, its weights drawn at random; the vocabulary is the dataset's."""
+    """A BERT of these sizes with random weights; the vocabulary is the dataset's."""
 
     hidden: int = Field(128, gt=0)
     layers: int = Field(2, gt=0)

@@ -21,8 +21,8 @@ from shards.extract.augment.variant import CLEAN, Clean, Variant
 # Every augmentation. To add one, write its file and name its `Variant` here.
 VARIANTS: dict[str, Variant] = {one.name: one for one in (NOISE, PITCH, STRETCH, SHIFT, REVERB)}
 
-# The paper's four: what is made and trained on where a configuration says nothing. This is not the
-# list above: an augmentation that is added later must not change what old configurations mean.
+# The paper's four: the default for building and training. This is not the list above, because an
+# augmentation that is added later must not change the meaning of existing configurations.
 PAPER_VARIANTS = ("noise", "pitch", "stretch", "shift")
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ else:
 
 
 class AugmentConfig(_Settings):
-    """Which variants are made beside the clean one, and the ranges they are drawn from.
+    """Which variants are made besides the clean one, and the ranges that are drawn from.
 
-    Each variant of the list has its range here, under its `setting`.
+    Each augmentation in `VARIANTS` has its range here, under its `setting`.
     """
 
     @model_validator(mode="after")
@@ -74,8 +74,8 @@ def variants(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each configured variant with its waveform, float32 [samples]; the clean one is `wave`.
 
-    What is drawn depends on (seed, utterance id, variant) alone: neither the order of utterances
-    nor the other variants change it.
+    The random numbers depend on (seed, utterance id, variant) only, not on the order of utterances
+    or on the other variants.
 
     Args:
         wave: float32 [samples] at `rate` (Hz).
@@ -90,6 +90,6 @@ def variants(
 
 def variant_rng(seed: int, utterance_id: str, variant: str) -> np.random.Generator:
     """The generator for one variant of one utterance."""
-    # By SHA-256, not hash(): that of a string is another in every process.
+    # SHA-256, not `hash`, which gives a string another value in every process.
     name = json.dumps([seed, utterance_id, variant]).encode()
     return np.random.default_rng(int.from_bytes(hashlib.sha256(name).digest(), "big"))

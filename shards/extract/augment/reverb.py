@@ -32,7 +32,8 @@ def add_reverb(wave: np.ndarray, response: np.ndarray) -> np.ndarray:
     """`wave` in a room of this `response`, float32 of the same length: the last echoes are cut."""
     from scipy.fft import irfft, next_fast_len, rfft
 
-    # As long as both together, or else the end of the echoes would come round to the beginning.
+    # As long as both together: the FFT's convolution is circular, and in a shorter one the last
+    # echoes would be added to the beginning.
     size = next_fast_len(len(wave) + len(response) - 1, real=True)
     return irfft(rfft(wave, size) * rfft(response, size), size)[: len(wave)].astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""`Variant`: all that the program needs to know of one augmentation."""
+"""`Variant`: everything that the program needs to know about one augmentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from shards.extract.augment.vocoder import Analysis, analyse
 
-CLEAN = "clean"  # the recording as it is: in the place of a variant's name
+CLEAN = "clean"  # the recording as it is, where others have the name of a variant
 
 
 class Clean:
@@ -22,24 +22,24 @@ class Clean:
 
     @cached_property
     def analysis(self) -> Analysis:
-        """Its analysis for the phase vocoder, made when first asked for and then shared."""
+        """Its analysis for the phase vocoder; computed once, and shared by the variants."""
         return analyse(self.wave, self.rate)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One augmentation. It counts once it is in `shards.extract.augment.VARIANTS`.
+    """One augmentation. It exists once it is in `shards.extract.augment.VARIANTS`.
 
-    The names that `augment.variants` and `data.variants` take, the key of its range in `augment:`
-    and that range's check follow from that list.
+    From that list follow the names that `augment.variants` and `data.variants` accept, the key of
+    its range in `augment:`, and the check of that range.
 
     Attributes:
         name: of the variant, also a part of its samples' keys.
         setting: key in `augment:` of the range that one number is drawn from, uniformly, for each
-            turn. The name tells the unit.
-        default: that range. It is a part of what a dataset is: once published, never change it.
+            turn. Its name tells the unit.
+        default: that range. Never change it: existing configurations would make other datasets.
         make: (clean wave, the number drawn, the turn's generator for this variant) -> float32
-            [samples]. All its randomness comes from that generator.
+            [samples]. All its random numbers must come from that generator.
         least, most: bounds of the range.
     """
 
@@ -51,7 +51,7 @@ class Variant:
     most: float = math.inf
 
     def check_range(self, bounds: tuple[float, float]) -> tuple[float, float]:
-        """`bounds` if they can be drawn from. Raises ValueError."""
+        """`bounds`, if numbers can be drawn from them. Raises ValueError."""
         if bounds[0] > bounds[1]:
             raise ValueError("write a range as [low, high]")
         if bounds[0] < self.least or bounds[1] > self.most:

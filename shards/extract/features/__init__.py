@@ -1,6 +1,6 @@
-"""What is made of a waveform: `FEATURES` lists the kinds, and `Extractor` makes them.
+"""Features of a waveform: `FEATURES` lists the kinds, and `Extractor` computes them.
 
-The only definition: building shards and predicting from a recording both use it.
+Building shards and predicting from a recording both use this one definition.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from shards.extract.features.spec import Feature
 from shards.extract.features.waveform import WAVEFORM
 from shards.extract.spectrum import SpectrumConfig
 
-# Every kind of audio feature, those first that others need. To add one, write its file and name
-# its `Feature` here.
+# Every kind of audio feature; a kind that another one needs stands before it. To add one, write its
+# file and name its `Feature` here.
 FEATURES: dict[str, Feature] = {one.name: one for one in (LOGMEL, MFCC, LLD, WAVEFORM)}
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class FeatureConfig(_Settings):
 
     @model_serializer(mode="wrap")
     def _used_settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without settings that nothing is made by: they must not tell two datasets apart."""
+        """Leave out settings that no chosen kind uses: they must not change a dataset's digest."""
         settings: dict[str, Any] = handler(self)
         for one in FEATURES.values():
             if one.section is not None and one.name not in self.kinds:
@@ -83,7 +83,7 @@ class FeatureConfig(_Settings):
         return settings
 
     def of(self, feature: Feature) -> Any:
-        """The settings that `feature` is made by: its own section, or the shared ones."""
+        """The settings of `feature`: its own section if it has one, else the shared ones."""
         return self if feature.section is None else getattr(self, feature.section)
 
 
@@ -91,7 +91,7 @@ class Extractor:
     """Waveform -> the configured features, by name; `FEATURES` says what each of them is."""
 
     def __init__(self, config: FeatureConfig, sample_rate: int) -> None:
-        """Prepare for waves at `sample_rate` (Hz).
+        """Prepare for waveforms at `sample_rate` (Hz).
 
         Raises:
             FeatureError: the settings do not fit the sampling rate.
@@ -105,18 +105,19 @@ class Extractor:
     def __call__(self, wave: np.ndarray, clean: bool = True) -> dict[str, np.ndarray]:
         """The configured features of `wave`, float32 [samples], in the order of `kinds`.
 
-        Of a variant (not `clean`) without those that are made of clean turns only.
+        For a variant (`clean` is False), without features that exist for clean turns only.
         """
-        made: dict[str, np.ndarray] = {}
+        features: dict[str, np.ndarray] = {}
         for name, extract in self._extract.items():
             if clean or not FEATURES[name].clean_only:
-                made[name] = extract(wave, made)
-        return {kind: made[kind] for kind in self.config.kinds if kind in made}
+                features[name] = extract(wave, features)
+        return {kind: features[kind] for kind in self.config.kinds if kind in features}
 
 
 def with_needs(kinds: tuple[str, ...]) -> list[str]:
-    """`kinds` and all that they need, in the order in which they can be made."""
+    """`kinds` and all kinds that they need, in an order in which they can be computed."""
     wanted = set(kinds)
+    # Backwards, so that the needs of a needed kind are found too.
     for one in reversed(FEATURES.values()):
         if one.name in wanted:
             wanted |= set(one.needs)

@@ -1,4 +1,4 @@
-"""Low-level descriptors: the 32 numbers a frame that classic speech-emotion systems start from.
+"""Low-level descriptors: the 32 numbers for each frame that classic emotion recognisers read.
 
 The set is Lee & Tashev's (2015): fundamental frequency, voice probability, zero-crossing rate, 12
 MFCC and log energy, in this order, and then the first differences of those 16.
@@ -26,9 +26,10 @@ SILENCE = 1e-10  # mean square below which a frame has -100 dB
 class LowLevelConfig(Config):
     """How the low-level descriptors (`features.kinds: [lld]`) are measured.
 
-    `pyin` (Mauch & Dixon 2014) tracks pitch and voice probability together and costs about 80 ms
-    of one core a second of speech. `yin` (de Cheveigné & Kawahara 2002) takes a fortieth of that:
-    it looks at each frame alone, and voicing is how well the wave equals itself one period on.
+    `pyin` (Mauch & Dixon 2014) tracks pitch and voice probability together, and takes about 80 ms
+    of one core for a second of speech. `yin` (de Cheveigné & Kawahara 2002) takes a fortieth of
+    that: it looks at each frame by itself, and its voice probability is the correlation of the wave
+    with itself one period later.
     """
 
     pitch: Literal["pyin", "yin"] = "pyin"
@@ -108,7 +109,7 @@ class LowLevel:
         }
 
     def _likeness(self, wave: np.ndarray, period_T: np.ndarray) -> np.ndarray:
-        """Correlation of each frame with the wave one period on, 0 to 1; float64 [frames]."""
+        """Correlation of each frame with the wave one period later, 0 to 1; float64 [frames]."""
         reach = (self.window + int(period_T.max())) // 2 + 1
         padded = np.pad(wave.astype(np.float64), reach)
         middle_T = reach + self.hop * np.arange(len(period_T))
@@ -130,7 +131,7 @@ LLD = Feature(
     prepare=_extract,
     length="own frames",
     width=lambda config: WIDTH,
-    clean_only=True,  # tracking pitch costs more than all else, and would be paid once a variant
+    clean_only=True,  # pitch tracking takes longer than all else, and would for each variant again
     section="lowlevel",
     settings=LowLevelConfig,
 )

@@ -1,4 +1,4 @@
-"""The features logmel and mfcc. They share one analysis, so one makes use of the other."""
+"""The features logmel and mfcc. The MFCC are computed from the log-mel spectrum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Feature`: all that the program needs to know of one kind of audio feature."""
+"""`Feature`: everything that the program needs to know about one kind of audio feature."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from shards.configfile import Config
 
-# (wave float32 [samples], the features made of it so far) -> the feature
+# (wave float32 [samples], the features computed of it so far, by name) -> the feature
 Extract = Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
 
 
@@ -20,29 +20,29 @@ def _no_check(settings: Any) -> None:
 
 @dataclass(frozen=True)
 class Feature:
-    """One kind of audio feature. It counts once it is in `shards.extract.features.FEATURES`.
+    """One kind of audio feature. It exists once it is in `shards.extract.features.FEATURES`.
 
-    Everything else follows from that list: the names that `features.kinds` and `data.audio` take,
-    the members of a sample, the columns of the index, and what `emo-shards verify` checks.
+    Everything else follows from that list: the names that `features.kinds` and `data.audio` accept,
+    the members of a sample, the columns of the index, and the checks of `emo-shards verify`.
 
-    The functions below are given the feature's settings: those of its own `section` of `features:`
-    where it has one, else the `SpectrumConfig` that log-mel spectrum and MFCC share.
+    The functions below get the feature's settings: those of its own `section` of `features:` if it
+    has one, else the `SpectrumConfig` that log-mel spectrum and MFCC share.
 
     Attributes:
         name: in `features.kinds`, as a member of a sample, and in `data.audio`.
-        dtype: of the numbers as they are stored; computing is done in float32.
-        prepare: (settings, sampling rate in Hz) -> the function that makes the feature of a wave.
-            What is costly happens here, once a process.
+        dtype: of the stored numbers; they are computed in float32.
+        prepare: (settings, sampling rate in Hz) -> the function that computes the feature of a
+            wave. What is slow is done here, once in each process.
         length: what the first axis counts: "frames", the number that the index keeps for all
             features of one hop; "own frames", those of this feature alone; "samples" of the wave.
         width: settings -> size of the second axis; None for a feature of one axis.
-        needs: kinds that are made before this one, whether or not they are written.
-        clean_only: True where the augmented variants go without it.
+        needs: kinds that are computed before this one, even if they are not written.
+        clean_only: True if augmented variants do not have it.
         codec: how the array becomes bytes (`shards.store.codecs`).
         ending: of the member's name in the tar; by default "<name>.<codec>".
         section: key of its own settings in `features:`, and `settings` their class.
-        shared: whether the digest of a dataset of this kind alone covers the `SpectrumConfig`.
-        check: raises ValueError for settings that this kind cannot be made with.
+        shared: whether the `SpectrumConfig` is part of the digest of a dataset with only this kind.
+        check: raises ValueError for settings with which this kind cannot be computed.
     """
 
     name: str

@@ -12,9 +12,9 @@ FULL_SCALE = 32768  # of 16 bits
 
 
 def quantise(wave: np.ndarray) -> np.ndarray:
-    """`wave` (float [samples], nominally in ±1) as int16 [samples]; what lies beyond is clipped.
+    """`wave` (float [samples], nominally in ±1) as int16 [samples]; values beyond are clipped.
 
-    Divided by `FULL_SCALE` it is the wave again, as far as it can be.
+    Divided by `FULL_SCALE`, the result is the wave again, up to rounding.
     """
     scaled = np.rint(np.asarray(wave, np.float32) * np.float32(FULL_SCALE))
     return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
@@ -42,7 +42,7 @@ def decode(data: memoryview) -> tuple[np.ndarray, int]:
         raise ValueError(f"not a FLAC member: {error}") from None
     if len(samples) != promised:
         raise ValueError(f"its FLAC stream ends after {len(samples)} of {promised} samples")
-    samples.flags.writeable = False
+    samples.flags.writeable = False  # as the arrays of the other codecs are
     return samples, rate
 
 
