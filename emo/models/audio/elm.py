@@ -93,7 +93,7 @@ class ElmBranch(Branch):
     head: Elm
 
     def end_in_elm(self, config: ElmBranchConfig, classes: int, kind: str) -> None:
-        """Make the last part; to be called after the network is made, to keep the order of draws."""
+        """Make the last part. Call it after making the network, to keep the order of draws."""
         self.config, self.kind = config, kind
         self.width = STATISTICS * classes
         self.head = Elm(config.elm, self.width, classes)
