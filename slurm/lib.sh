@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# What the job scripts share: run a command on every node of the job, and decide what its end means.
+# Shared by the job scripts: run a command on every node of the job, and decide what to do at its end.
 #
 #   0: done
 #   75 on any node: saved before a preemption or time limit                -> requeue
-#   a signal's: a node's step was killed, the others' errors are its echo  -> requeue
+#   a signal: a node's step was killed, the others' errors only follow     -> requeue
 #   76 on every node that failed: a rank was killed, lost or late          -> requeue
-#   any other, and a node is dead: the survivors' errors are its echo      -> requeue
+#   any other, and a node is dead: the survivors' errors only follow       -> requeue
 #   any other, all nodes alive: a real error                               -> fail, no requeue
 #
 # A requeue is refused after SITE_MAX_RESTARTS starts, or SITE_MAX_STALLS starts in a row that
@@ -25,7 +25,7 @@ usage() {                           # usage TEXT: refuse the script's arguments
     exit 2
 }
 
-# begin STAGE: open the job's record and refuse a start too many.
+# begin STAGE: open the job's record, and refuse to start if the limits are reached.
 begin() {
     local job=$SLURM_JOB_ID
     if [[ -n ${SLURM_ARRAY_JOB_ID:-} ]]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
@@ -58,7 +58,7 @@ may_start() {
     local now stalls=0 line
     now=$(progress)
     if [[ -f $EMO_JOB/progress ]]; then
-        while read -r line; do      # counts the newest starts that all began where we are now
+        while read -r line; do      # count the last starts in a row that began where we are now
             if [[ $line == "$now" ]]; then stalls=$((stalls + 1)); else stalls=0; fi
         done <"$EMO_JOB/progress"
     fi
@@ -68,13 +68,13 @@ may_start() {
     fi
 }
 
-# The scheduler's warning goes to this script alone; slurm/step.sh makes a SIGTERM of it for
-# launch/train.sh on every node. A SIGTERM that comes here has gone to the steps as well, so that a
-# second one would only make them hurry and lose what they are saving.
+# The scheduler's warning (USR1) goes to this script only. It is passed on to slurm/step.sh, which
+# makes a SIGTERM of it for launch/train.sh on every node. A SIGTERM is not passed on: SLURM has sent
+# it to the steps as well.
 pass_on() {
     INTERRUPTED=1
     echo "== $(date +%Y-%m-%dT%H:%M:%S) $1 received: the steps save and stop"
-    # In the background: where it comes too late, scancel waits and tries again for a minute.
+    # In the background, because scancel retries for a minute if the step has already ended.
     if [[ $1 == USR1 ]]; then timeout 20 scancel --signal=USR1 "$SLURM_JOB_ID" & fi
 }
 
@@ -84,14 +84,15 @@ on_every_node() {
     rm -f "$EMO_JOB"/exit.*
     mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
     EMO_MAIN_ADDRESS=$(node_address "${nodes[0]}")
-    # One port a job and start: two jobs may share a node, and an earlier start may linger.
+    # Another port for each job and each start: two jobs may share a node, and processes of an earlier
+    # start may still hold theirs.
     EMO_MAIN_PORT=$((20000 + (SLURM_JOB_ID * 41 + RESTARTS) % 10000))
     export EMO_MAIN_ADDRESS EMO_MAIN_PORT EMO_NODES=$SLURM_JOB_NUM_NODES
     if ((SLURM_JOB_NUM_NODES > 1)); then label=(--label); fi # each line begins with its node
     srun --mpi=none --kill-on-bad-exit=1 --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
         --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "${label[@]}" "${SITE_SRUN[@]}" bash slurm/step.sh "$@" &
     step=$!
-    while :; do                     # a trapped signal ends `wait` early
+    while :; do                     # a trapped signal interrupts `wait`: then wait again
         INTERRUPTED=0 code=0
         wait "$step" || code=$?
         if ((!INTERRUPTED)); then break; fi
@@ -99,27 +100,28 @@ on_every_node() {
     if ((code != 0)); then decide "$code"; fi
 }
 
-# node_address NODE: the address at which SLURM itself reaches it; node names need not resolve.
+# node_address NODE: the address that SLURM itself uses; the node's name may not resolve.
 node_address() {
-    local found
-    found=$(scontrol --oneliner show node "$1" | grep -o ' NodeAddr=[^ ]*' | cut -d= -f2) || true
-    echo "${found:-$1}"
+    local address
+    address=$(scontrol --oneliner show node "$1" | grep -o ' NodeAddr=[^ ]*' | cut -d= -f2) || true
+    echo "${address:-$1}"
 }
 
-# decide CODE: the step ended with CODE, not 0. srun reports the largest of the nodes' exit codes, in
-# which those that it killed after the first failure hide the cause: slurm/step.sh writes each down,
-# unless it was killed itself. A command that a signal ended, but 143, which may be srun's own doing,
-# is a cause whenever its end was written; else the first end counts.
+# decide CODE: the step ended with CODE, not 0. srun reports only the largest of the nodes' exit codes,
+# and kills the other nodes after the first failure, so that CODE may hide the cause. slurm/step.sh
+# therefore writes each node's code to a file, unless it was killed itself. A command that was ended by
+# a signal is the cause, whenever its code was written; not so 143 (SIGTERM), which srun itself may have
+# sent. Otherwise the code that was written first counts.
 decide() {
-    local code=$1 first file one transient=0 others=0
+    local code=$1 first file end transient=0 others=0
     if ((code == SAVED)) || grep -qsx "$SAVED" "$EMO_JOB"/exit.*; then requeue "saved"; fi
     for file in "$EMO_JOB"/exit.*; do
-        if [[ -s $file ]]; then one=$(<"$file"); else one=0; fi
-        if ((one > 128 && one != 143)); then requeue "a step was killed (exit $one)"; fi
-        if ((one == TRANSIENT)); then transient=1; elif ((one > 0 && one < 128)); then others=1; fi
+        if [[ -s $file ]]; then end=$(<"$file"); else end=0; fi # no file: the pattern itself
+        if ((end > 128 && end != 143)); then requeue "a step was killed (exit $end)"; fi
+        if ((end == TRANSIENT)); then transient=1; elif ((end > 0 && end < 128)); then others=1; fi
     done
-    # Ranks that lose a peer end so, also where the peer met a real error: that node's end counts,
-    # even if it is written down later.
+    # Ranks that lose another one end with TRANSIENT, even if that one had a real error. Then the code
+    # of the real error counts, although it may have been written later.
     if ((transient && !others)); then requeue "a rank was killed, lost or late (exit $TRANSIENT)"; fi
     while IFS= read -r file; do
         first=$(<"$file")
@@ -145,15 +147,16 @@ requeue() {
         echo "not its fault" >>"$EMO_JOB/progress"
         exit "$SAVED"
     fi
-    # A cancelled job that has not ended yet must not be brought back to life. Neither running nor
-    # cancelled is one that did not save in time before its limit.
+    # A job that was cancelled and has not ended yet must not be requeued. One that reached its time
+    # limit before it had saved is not running either, but is not cancelled: it goes on below.
     if [[ $job == *" JobState="* && $job != *" JobState=RUNNING "* && $job != *" Reason=TimeLimit "* ]]; then
         record cancelled "$1, at $(progress)"
         exit "$SAVED"
     fi
     if ! may_start $((RESTARTS + 1)); then exit 1; fi
     record requeued "$1, at $(progress)"
-    # The requeue's own SIGTERM may come before the answer: it is no refusal.
+    # The requeue makes SLURM send a SIGTERM, perhaps before scontrol has answered. Unless scontrol
+    # ignores it, that would look like a refusal.
     if ! (trap '' TERM && exec scontrol requeue "$SLURM_JOB_ID"); then
         record failed "the scheduler refused to requeue the job ($1)"
         exit 1

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What site.sh means for sbatch; for scripts that a user calls, from anywhere (`CALLER`), and that
-# then go to the repository's root, in which jobs run too.
+# From site.sh to options of sbatch; for scripts that a user calls, from any folder (`CALLER`). They
+# then change to the repository's root, where jobs run too.
 
-# from_here PATH: PATH as the caller means it.
+# from_here PATH: PATH, which is relative to the caller's folder, seen from the repository's root.
 from_here() {
     if [[ $1 != /* && $CALLER != "$PWD" && -e $CALLER/$1 ]]; then realpath -s "$CALLER/$1"; else echo "$1"; fi
 }
@@ -41,8 +41,8 @@ site_options() {
     words+=("--cpus-per-task=$cpus" "${SITE_SBATCH[@]}")
 }
 
-# Inside a job (an interactive one, say), SLURM_* tell of that job. sbatch would hand them to ours,
-# whose srun would take SLURM_MEM_PER_CPU, SLURM_CPU_BIND and the like for orders.
+# Inside a job (an interactive one, for instance), SLURM_* describe that job. sbatch would pass them to
+# our jobs, where srun reads SLURM_MEM_PER_CPU, SLURM_CPU_BIND and the like as its own options.
 for variable in "${!SLURM_@}"; do
     case $variable in SLURM_CONF* | SLURM_CLUSTERS) ;; *) unset "$variable" ;; esac
 done
@@ -57,7 +57,7 @@ need_scheduler() {
 of the cluster, or see the commands with --dry-run"
 }
 
-# check_strategy STRATEGY [sbatch options]: refuse GPUs that nobody asks the scheduler for.
+# check_strategy STRATEGY [sbatch options]: refuse strategy gpu if no GPUs are requested.
 check_strategy() {
     local strategy=$1 option
     shift
@@ -71,8 +71,8 @@ check_strategy() {
 }
 
 # refuse_bad_configs CONFIG [key=value ...] [-- CONFIG [key=value ...]]...: refuse what `emo config`
-# refuses: a typo should not come to light when a job has waited for its turn. Where the programs are
-# not on this machine, the jobs will tell.
+# refuses, so that a typo shows now, and not after the job has waited in the queue. If the programs are
+# not on this machine, the job itself will report it.
 refuse_bad_configs() {
     local problems
     problems=$(

@@ -7,8 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=slurm/options.sh
 source slurm/options.sh
 
-# The state of one job, from the first that knows it: the queue, the job's own history, the
-# scheduler's memory of ended jobs (some minutes long), the stages that it waited for.
+# The state of one job, from the first source that has it: the queue, the job's own history, the
+# scheduler's memory of ended jobs (which lasts some minutes), the stages that it waited for.
 # job_state STAGE JOB WAITED_FOR...; JOB is N, or N_K for task K of an array.
 job_state() {
     local stage=$1 job=$2 line history="$chain/jobs/$1-$2/history" last="" before
@@ -58,11 +58,11 @@ array_state() {
     echo "$line of 0-$((count - 1))"
 }
 
-# The last error that the stage's log tells of; a node's number may be before it.
+# The last error in the stage's log; with several nodes, srun writes a node's number before it.
 why() {
-    local said
-    said=$(grep -hEs '^([0-9]+: )?error: ' "$chain/logs/$1-$2"*.log | tail -n 1) || true
-    if [[ -n $said ]]; then echo "              $said"; fi
+    local error
+    error=$(grep -hEs '^([0-9]+: )?error: ' "$chain/logs/$1-$2"*.log | tail -n 1) || true
+    if [[ -n $error ]]; then echo "              $error"; fi
 }
 
 show() {                            # one chain

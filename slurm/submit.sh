@@ -128,14 +128,14 @@ script() {
 }
 
 declare -A id=()
-# A chain of which a part could not be submitted would only be in the way.
+# If one job cannot be submitted, cancel the others: without it the chain would wait for ever.
 give_up() {
     if ((${#id[@]} > 0 && !dry)); then scancel "${id[@]}"; fi
     echo "slurm/submit.sh: not submitted; see sbatch's message above" >&2
     exit 1
 }
 
-# Two chains in one folder would only refuse each other's locks.
+# Two chains in one folder would fail at each other's locks.
 refuse_if_live() {
     local jobs live
     if [[ ! -f $chain/chain ]]; then return 0; fi
@@ -158,7 +158,7 @@ refuse_bad_configs "${settings[@]:1}"
 if ((!dry)); then
     mkdir -p "$chain/logs" || refuse "$chain/logs cannot be made: see SITE_RUNS in slurm/site.sh"
 fi
-# The record for status.sh: of stages that are not submitted now, the last submission stays.
+# The record for status.sh; stages that are not submitted now keep the line of their last submission.
 record=""
 started=0
 for stage in "${STAGES[@]}"; do
@@ -195,6 +195,7 @@ for stage in "${STAGES[@]}"; do
     fi
 done
 if ((!dry)); then
+    # By a rename: status.sh, which may read it at any moment, sees the old or the new one, whole.
     printf %s "$record" | grep . >"$chain/chain.new"
     mv "$chain/chain.new" "$chain/chain"
     echo "where it stands: slurm/status.sh $name"

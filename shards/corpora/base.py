@@ -1,4 +1,4 @@
-"""What all corpus readers share: the result, the list of errors, the list of left-out turns."""
+"""Common to all corpus readers: the result, the list of errors, the list of left-out turns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CorpusError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A turn that was left out: `kind` groups them, `where` is its id, `what` says more."""
+    """A turn that was left out: the `kind` of reason, the turn's id (`where`), and details."""
 
     kind: str
     where: str
@@ -41,7 +41,7 @@ class Problem:
 
 @dataclass
 class Corpus:
-    """All that a reader found.
+    """The result of a reader.
 
     `utterances` are sorted by id. `notes` are facts for the user to read (counts, comparisons; a
     warning starts with "WARNING"). `problems` are the turns that were left out. `truth` is the
@@ -56,7 +56,7 @@ class Corpus:
 
 @dataclass
 class Errors:
-    """Collects every error of a corpus, so that one run shows them all."""
+    """Collects the errors of a corpus, so that one run shows them all."""
 
     lines: list[str] = field(default_factory=list)
 
@@ -72,9 +72,9 @@ class Errors:
 
 
 class FileIndex:
-    """Finds files with one listing a folder, not one query a file.
+    """Finds files by listing each folder once, instead of asking for each file.
 
-    On a parallel filesystem ten thousand queries cost minutes.
+    On a parallel filesystem ten thousand such questions take minutes.
     """
 
     def __init__(self) -> None:
@@ -86,10 +86,10 @@ class FileIndex:
         return name in self._listing(folder)
 
     def find(self, path: Path) -> Path | None:
-        """`path` as the disk writes it, or None if nothing is there.
+        """`path` as it is spelled on the disk, or None if there is no such file.
 
-        Accents may be stored composed or decomposed, and the suffix in either case, if only one
-        file fits.
+        Accents may be composed or decomposed, and the suffix in upper or lower case, provided that
+        only one file matches.
         """
         if path in self:
             return path
@@ -119,15 +119,16 @@ class FileIndex:
 
 
 def fold(name: str) -> str:
-    """`name` less what may differ between a table and the disk: the suffix's case, the accents."""
+    """`name` with composed accents and the suffix in lower case, to compare tables with the disk."""
     stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
     return stem + suffix.lower()
 
 
 def printable(text: object) -> str:
-    r"""`text` as something that every file and terminal takes: half characters become `\udce4`.
+    r"""`text` in a form that can be written to any file or terminal.
 
-    Names on the disk are bytes. Those that are not UTF-8 come as such halves.
+    Names on the disk are bytes. Python decodes bytes that are not UTF-8 to lone surrogates, which
+    cannot be written; here they become escapes such as `\udce4`.
     """
     return str(text).encode("utf-8", "backslashreplace").decode()
 

@@ -1,4 +1,4 @@
-"""Recordings that lie inside a Parquet file, as Hugging Face's data sets have them."""
+"""Recordings inside a Parquet file, as in data sets on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def _cell(path: Path, column: str, row: int) -> Any:
     return None
 
 
-@lru_cache(maxsize=1)  # turns are sorted by id, which is mostly the order of the rows
+# Turns come sorted by id, which is mostly the order of the rows: so the last row group is enough.
+@lru_cache(maxsize=1)
 def _group(path: Path, column: str, group: int) -> pa.ChunkedArray:
     import pyarrow.parquet
 

@@ -46,12 +46,12 @@ _DIALOGUE = re.compile(r"Ses(\d\d)[FM]_\w+")
 
 
 class IemocapConfig(Config):
-    """Where the corpus lies, and what is read of it."""
+    """Where the corpus is, and what to read of it."""
 
     reader: Literal["iemocap"] = "iemocap"
     root: Path  # the folder that holds Session1 … Session5
     modalities: tuple[Modality, ...] = Field(default=("audio", "text"), min_length=1)
-    max_problems: int = Field(default=0, ge=0)  # turns without audio or transcript to put up with
+    max_problems: int = Field(default=0, ge=0)  # turns without audio or transcript that are allowed
 
     def read(self) -> Corpus:
         """Read the corpus; see `read` below."""
@@ -75,7 +75,7 @@ def read(config: IemocapConfig) -> Corpus:
     """Read all labelled turns, and compare the counts with those of the full release.
 
     Raises:
-        CorpusError: the folders are not there; label files have errors (all of them are listed);
+        CorpusError: the folders are missing; label files have errors (the message lists them all);
             or more than `max_problems` turns lack their audio file or transcript.
     """
     root = config.root.expanduser()
@@ -115,7 +115,7 @@ def _read_dialogue(
         return
     progress.dialogues[session].add(dialogue)
     transcript = Transcript.of(folder / TRANSCRIPTS / path.name)
-    # Counted over all labelled turns, so that leaving one out renumbers nothing.
+    # Numbers count all labelled turns, so that leaving one out does not renumber the others.
     for number, turn in enumerate(parse_labels(path, progress.errors)):
         progress.turns.append((session, turn))
         letter = _speaker_letter(turn, dialogue, progress)
@@ -131,7 +131,7 @@ def _read_dialogue(
                 why = transcript.why_missing()
                 problems.append(Problem(MISSING_TRANSCRIPT, turn.name, why))
         if problems:
-            progress.problems.append(problems[0])  # one a turn: they are counted in turns
+            progress.problems.append(problems[0])  # at most one for each turn: turns are counted
             continue
         progress.utterances.append(
             Utterance(
@@ -153,6 +153,7 @@ def _read_dialogue(
 
 def _speaker_letter(turn: LabelledTurn, dialogue: str, progress: _Progress) -> str:
     first = progress.sources.setdefault(turn.name, turn.source)
+    # Identity, not equality: `setdefault` gives back this very string if the name is new.
     if first is not turn.source:
         progress.errors.add(turn.source, f"{turn.name} was labelled before, at {first}; remove one")
     # The dialogue's name is a prefix of others (script01_1, script01_1b): compare it whole.
@@ -161,13 +162,13 @@ def _speaker_letter(turn: LabelledTurn, dialogue: str, progress: _Progress) -> s
         progress.errors.add(
             turn.source,
             f"{turn.name!r} is no turn of {dialogue}: expected {dialogue}_F… or {dialogue}_M…; "
-            "mend the line, or restore the file from the release",
+            "correct the line, or restore the file from the release",
         )
     return last[:1]
 
 
 def _sessions(root: Path, modalities: tuple[Modality, ...]) -> list[tuple[str, Path]]:
-    """(session, folder) in order; raises where a folder that the layout asks for is missing."""
+    """(session, folder) in order. Raises CorpusError if a folder of the layout is missing."""
     wanted = f"Session1 … Session5, each with {LABELS}"
     if not root.is_dir():
         raise CorpusError(
@@ -198,7 +199,7 @@ def _sessions(root: Path, modalities: tuple[Modality, ...]) -> list[tuple[str, P
 
 
 def _label_files(folder: Path) -> list[Path]:
-    # Not recursive: the sub-folders hold .txt files of other formats. `._x` are leavings of macOS.
+    # Not recursive: sub-folders hold .txt files in other formats. macOS leaves files named `._x`.
     return sorted(path for path in (folder / LABELS).glob("*.txt") if not path.name.startswith("."))
 
 

@@ -1,6 +1,6 @@
 """Parses the two text formats of the IEMOCAP release: label files and transcripts.
 
-Lines are told apart by what they are, never by their number in a block: blocks vary in length.
+Lines are recognised by their form, never by their place in a block: blocks vary in length.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ _HEADER = re.compile(
 )
 _ANNOTATOR = re.compile(r"([CA])-([EFM])\w*:(.*)")
 _TRANSCRIPT = re.compile(rf"(\S+) +\[{_NUMBER}-{_NUMBER}\] *:?\s*(.*)")
-_REMEDY = "mend the line, or restore the file from the release"
+_REMEDY = "correct the line, or restore the file from the release"
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledTurn:
-    """One block of a label file. `start` and `end` in seconds; `vad` = valence, activation,
-    dominance: means over annotators as the file gives them, which leave the scale of 1 to 5.
+    """One block of a label file.
 
-    `votes` has one entry an outside annotator: the codes that he named.
+    `start` and `end` are seconds. `vad` is valence, activation and dominance: means over annotators
+    as the file has them, some of which are outside the scale of 1 to 5. `votes` has one entry for
+    each outside annotator: the codes that they named.
     """
 
     name: str
@@ -53,10 +54,10 @@ class LabelledTurn:
 
 
 def parse_labels(path: Path, errors: Errors) -> list[LabelledTurn]:
-    """The turns of a label file in time order; what is wrong goes to `errors`, with its line."""
+    """The turns of a label file in time order; errors are added to `errors`, with their lines."""
     turns: list[LabelledTurn] = []
     block: LabelledTurn | None = None  # the turn that annotator lines belong to
-    broken = False  # a header that could not be read: do not blame the lines under it as well
+    broken = False  # after a header that could not be read: the lines below it are no errors too
     votes: list[tuple[str, ...]] = []
 
     def close() -> None:
@@ -123,9 +124,9 @@ class Transcript:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, whatever its line ends; UTF-8, or else Windows-1252.
+    """The lines of a text file with any line ends, in UTF-8 or else Windows-1252.
 
-    Annotators' comments were typed on the machines of their day.
+    Some annotators' comments in the release are in Windows-1252.
     """
     data = path.read_bytes()
     try:
@@ -160,7 +161,7 @@ def _header(line: str, where: str, errors: Errors) -> LabelledTurn | None:
 
 
 def _vote(fields: str, where: str, errors: Errors) -> tuple[str, ...]:
-    # The comment in brackets comes last and may hold anything, semicolons too.
+    # A comment in brackets comes last, and may contain anything, also semicolons.
     words = [word.strip() for word in fields.partition("(")[0].split(";")]
     codes = []
     for word in filter(None, words):

@@ -1,4 +1,4 @@
-"""What the full IEMOCAP release holds, to compare a user's copy with it.
+"""The dialogues and counts of the full IEMOCAP release, to compare a user's copy with it.
 
 Sources: the names follow the release's scheme (five sessions, each recorded twice, with the markers
 on the woman and on the man); the counts are those of the release's label files as published, and
@@ -33,6 +33,7 @@ COUNTS: dict[str, tuple[int, int, int, int, int]] = {
 
 
 def _dialogues(session: str) -> frozenset[str]:
+    # Eight improvised scenes and seven scripts, each twice; three sessions deviate from that.
     improvised = {marker: [f"{n:02d}" for n in range(1, 9)] for marker in "FM"}
     scripted = {marker: [*SCRIPTS] for marker in "FM"}
     if session == "1":
@@ -60,9 +61,9 @@ def compare(turns: Iterable[tuple[str, str]], dialogues: Mapping[str, set[str]])
         dialogues: the dialogue names found, by session.
 
     Returns:
-        One note when all is as published; else a warning for each class and session that differs
-        and for each session that lacks dialogues; a note when this is another corpus in the same
-        format.
+        One note if all counts are as published; otherwise a warning for each class and session that
+        differs, and for each session that lacks dialogues. For another corpus in the same format,
+        one note.
     """
     foreign = sorted(
         name for session, names in dialogues.items() for name in names - _known(session)
@@ -97,7 +98,7 @@ def compare(turns: Iterable[tuple[str, str]], dialogues: Mapping[str, set[str]])
 
 
 def kept_by_label_sets(turns: Iterable[tuple[str, str]]) -> str:
-    """How many turns the usual label sets keep, by session: a corpus cut in half shows here."""
+    """How many turns the usual label sets keep, by session: shows a corpus that is incomplete."""
     counted = Counter(turns)
     sessions = sorted({session for session, _ in counted})
     lines = []

@@ -37,8 +37,9 @@ def _one_class_each(codes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {name: (code,) for name, code in sorted((CODE_NAMES[code], code) for code in codes)}
 
 
-# Classes stand in alphabetical order. Excited turns *join* happiness in the sets of four and five
-# (they do not replace it) and stay a class of their own in the larger sets.
+# Classes are in alphabetical order; their numbers follow from it, so never reorder them. Excited
+# turns *join* happiness in the sets of four and five (they do not replace it), and are a class of
+# their own in the larger sets.
 LABEL_SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "four": {
         "anger": ("ang",),
@@ -60,7 +61,7 @@ LABEL_SETS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 class LabelSetError(UserError):
-    """A label set that is not known or does not make sense."""
+    """A label set that is unknown, or whose classes and codes are not valid."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,11 @@ class LabelSet:
     def distribution(self, votes: Sequence[Sequence[str]]) -> tuple[np.ndarray, float]:
         """Annotators' votes as shares of the classes.
 
-        Each of the n annotators has mass 1/n, split equally over the categories that he named.
-        Mass outside the set is dropped and the rest scaled back to 1.
+        Each of the n annotators has mass 1/n, divided equally among the categories that they named.
+        Mass outside the set is dropped, and the rest scaled to sum to 1.
 
         Args:
-            votes: one entry an annotator, the codes that he named.
+            votes: one entry for each annotator, the codes that they named.
 
         Returns:
             float64 [classes], summing to 1 (all zeros when no mass is left), and the dropped mass

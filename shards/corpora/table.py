@@ -1,6 +1,6 @@
-"""Reads any corpus that is a table: JSONL, CSV, TSV, Parquet, or a folder of telling file names.
+"""Reads any corpus that is a table: JSONL, CSV, TSV, Parquet, or a folder with coded file names.
 
-A YAML file (`configs/corpora/*.yaml`) says how; no Python is needed for a new corpus:
+A YAML file (`configs/corpora/*.yaml`) describes the table; a new corpus needs no Python:
 
 ```yaml
 name: my corpus
@@ -69,17 +69,17 @@ MOST_COLUMNS = 12  # a count table with more groups than this is not read by any
 
 
 class TableConfig(Config):
-    """Which corpus, where it lies, and what is read of it.
+    """Which corpus, where it is, and what to read of it.
 
-    `spec` is the path of a YAML file, or its contents. A path is replaced by the contents, so that
-    a stored configuration does not change with the file.
+    `spec` is the path of a YAML file, or its content. A path is replaced by the content, so that a
+    stored configuration does not depend on the file.
     """
 
     reader: Literal["table"] = "table"
     root: Path
     spec: TableSpec
     modalities: tuple[Modality, ...] = Field(default=("audio", "text"), min_length=1)
-    max_problems: int = Field(default=0, ge=0)  # turns without audio or transcript to put up with
+    max_problems: int = Field(default=0, ge=0)  # turns without audio or transcript that are allowed
 
     @field_validator("spec", mode="before")
     @classmethod
@@ -95,8 +95,8 @@ def read(config: TableConfig) -> Corpus:
     """Read every row of the corpus.
 
     Raises:
-        CorpusError: the root, a table or a column is not there; rows have errors (all of them are
-            listed); or more than `max_problems` turns lack their audio file or text.
+        CorpusError: the root, a table or a column is missing; rows have errors (the message lists
+            them all); or more than `max_problems` turns lack their audio file or text.
     """
     root = Path(os.path.abspath(config.root.expanduser()))
     spec = _wanted(config)
@@ -113,7 +113,8 @@ def read(config: TableConfig) -> Corpus:
     utterances = cut_segments(_number_turns(turns), spec.segments, reader.problems)
     _check_dialogues(utterances, errors)
     errors.raise_if_any(root)
-    first = {problem.where: problem for problem in reversed(reader.problems)}  # one a turn
+    # The first problem of each turn: going backwards, the first one is stored last, and stays.
+    first = {problem.where: problem for problem in reversed(reader.problems)}
     problems = [*reversed(first.values())]
     left_out = {problem.where for problem in problems}
     utterances = [item for item in utterances if item.id not in left_out]
@@ -128,7 +129,7 @@ def read(config: TableConfig) -> Corpus:
 
 
 def _wanted(config: TableConfig) -> TableSpec:
-    """The spec less the modalities that are not read, so that their columns need not be there."""
+    """The spec without modalities that are not read: their columns may then be missing."""
     unread = [kind for kind in ("audio", "text") if kind not in config.modalities]
     fields = config.spec.fields.model_copy(update=dict.fromkeys(unread))
     if fields.audio is None and fields.text is None:
@@ -145,7 +146,7 @@ def _places(spec: TableSpec) -> list[str]:
 
 
 def _number_turns(turns: list[tuple[Utterance, Order]]) -> list[Utterance]:
-    """Utterances with their turn counted from 0 in their dialogue, in order."""
+    """Utterances with their turns numbered from 0 in each dialogue, in order."""
     dialogues: dict[str, list[tuple[Order, Utterance]]] = defaultdict(list)
     for utterance, order in turns:
         dialogues[utterance.dialogue].append((order, utterance))
@@ -157,7 +158,7 @@ def _number_turns(turns: list[tuple[Utterance, Order]]) -> list[Utterance]:
 
 
 def _check_dialogues(utterances: list[Utterance], errors: Errors) -> None:
-    """Dialogue names that start anew in every split would join strangers' turns: refuse them."""
+    """Refuse dialogue names that are used in several splits: they would join unrelated turns."""
     splits: dict[str, dict[str | None, str]] = defaultdict(dict)
     for utterance in utterances:
         splits[utterance.dialogue].setdefault(utterance.split, utterance.source)

@@ -1,8 +1,8 @@
 """Rows of a tabular corpus: from CSV, TSV, JSONL and Parquet files, or from a list of audio files.
 
-Besides a table's own columns (which win), a row has `split` (the key that its file stands under),
-`folder` (of the file, relative to the root), `stem` (of the file's name) and `row` (from 1); a row
-made of an audio file has `path` (relative to the root) and `name` as well.
+Besides the table's columns, which take precedence, a row has `split` (the key of its file in
+`tables`), `folder` (of the file, relative to the root), `stem` (of the file's name) and `row` (from
+1). A row that stands for an audio file also has `path` (relative to the root) and `name`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FILE_COLUMNS = (*TABLE_COLUMNS, "path", "name")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its values as they were read, its file's split ("" for none), and `file:line`."""
+    """One row: its values as they were read, the split of its file ("" if none), `file:line`."""
 
     values: dict[str, Any]
     split: str
@@ -37,10 +37,10 @@ class Row:
 def read_rows(spec: TableSpec, root: Path, errors: Errors, notes: list[str]) -> list[Row]:
     """All rows of the corpus, in the order of its files, with the columns of `spec.patterns`.
 
-    What there is to say of the files goes to `notes`.
+    Remarks on the files are added to `notes`.
 
     Raises:
-        CorpusError: no file fits, a file cannot be read, or a column is not there.
+        CorpusError: no file matches, a file cannot be read, or a column is missing.
     """
     groups = spec.tables or spec.audio_files
     rows: list[Row] = []
@@ -88,8 +88,8 @@ def _table_rows(
     kind = spec.format or SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise CorpusError(
-            f"{path}: the suffix {path.suffix!r} tells no format; known: {', '.join(SUFFIXES)}; "
-            "or set `format` in the corpus' YAML file"
+            f"{path}: no format is known for the suffix {path.suffix!r}; known suffixes: "
+            f"{', '.join(SUFFIXES)}; rename the file, or set `format` in the corpus' YAML file"
         )
     records: Records
     try:
@@ -106,7 +106,7 @@ def _table_rows(
     except (OSError, csv.Error) as error:
         raise CorpusError(f"{path} cannot be read: {error}") from None
     if not records and not errors.lines:
-        raise CorpusError(f"{path} has no rows")
+        raise CorpusError(f"{path} has no rows: restore the file, or take it out of `tables`")
     if records:
         _check_columns(spec, frozenset(columns) | frozenset(TABLE_COLUMNS), path)
     own = {"split": split, "folder": path.parent.relative_to(root).as_posix(), "stem": path.stem}
@@ -154,7 +154,8 @@ def _groups(
     for pattern, regex in compiled:
         value = groups.get(pattern.column, row.values.get(pattern.column))
         match = regex.search(str(value)) if value is not None else None
-        if match is None and value is not None:  # with accents decomposed, ü is no \w
+        # A decomposed ü is a letter and a combining mark, and a mark does not match \w.
+        if match is None and value is not None:
             match = regex.search(unicodedata.normalize("NFC", str(value)))
         if match is None:
             errors.add(

@@ -1,4 +1,4 @@
-"""Times in tables: how they are written, and which of them are parts of a recording."""
+"""Times in tables: reading them, and deciding whether they are places in a recording."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from shards.corpora.base import BAD_TIMES, Problem, listing
 from shards.corpora.utterance import Utterance
 
-LONG = 60.0  # seconds; a turn beyond it is told: most are wrongly cut
-TO_THE_END = -1.0  # Kaldi's word for the end of the recording
+LONG = 60.0  # seconds; longer turns get a warning, because most are segmented wrongly
+TO_THE_END = -1.0  # Kaldi's notation for the end of the recording
 
 _MISSING = ("", "nat", "nan", "none", "null", "<na>")
 _NUMBER = re.compile(r"([+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:e[+-]?\d+)?)\s*(s|sec|ms)?", re.IGNORECASE)
@@ -24,9 +24,9 @@ _CLOCK = re.compile(
 
 
 def seconds(text: str) -> float | None:
-    """A time in seconds; None for `NaT` and other words for nothing.
+    """A time in seconds; None for `NaT` and other marks of a missing value.
 
-    Known are `1.5`, `1,5`, `1.5s`, `1500ms`, `0:01.5`, `00:00:01,500` (subtitles) and
+    Known forms are `1.5`, `1,5`, `1.5s`, `1500ms`, `0:01.5`, `00:00:01,500` (subtitles) and
     `0 days 00:00:01.500000` (pandas, audformat).
 
     Raises:
@@ -57,11 +57,12 @@ def _finite(value: float) -> float:
 def cut_segments(
     utterances: Sequence[Utterance], wanted: bool | None, problems: list[Problem]
 ) -> list[Utterance]:
-    """Utterances with their `segment` where start and end are places in the recording.
+    """Utterances with their `segment`, if start and end are places in the recording.
 
     Args:
-        wanted: whether they are; None: they are if rows with different times share a recording.
-        problems: takes the turns whose segment cannot be cut.
+        wanted: whether they are; None means that they are if rows with different times share a
+            recording.
+        problems: turns whose segment cannot be cut are added to it.
     """
     if wanted is False:
         return [*utterances]
@@ -92,7 +93,7 @@ def _share_recordings(utterances: Sequence[Utterance]) -> bool:
 
 
 def time_notes(utterances: Sequence[Utterance]) -> list[str]:
-    """Warnings of times that are odd, but decide nothing about the sound."""
+    """Warnings about odd times that do not change what is read."""
     timed = [(one, one.end - (one.start or 0.0)) for one in utterances if one.end is not None]
     notes = []
     backwards = [_line(one) for one, length in timed if length <= 0]
