@@ -1,15 +1,14 @@
-"""bert-base in bf16 on this GPU: what share of the rate that its matrix units really give.
+"""bert-base in bf16 on this GPU: its share of the rate that the matrix units really reach.
 
     python benchmarks/gpu.py [--batch 128] [--length 128] [--markdown FILE]
 
 The rate is measured: the best of several products of two large bf16 matrices. The model is our text
 branch in bert-base's sizes with random weights, trained by `emo.training.step.train_step` on one
-batch of random words that is on the GPU already; its work is counted by formula, three times a
-forward pass, what activation checkpointing repeats not counted. Prints ms a step, samples and
-tokens a second, TFLOP/s, the share, and the peak memory, with and without torch.compile. Without a
-CUDA device it
-says so and measures nothing. The other tables of this folder (`strategies.py`, `training.py`,
-`scaling.sh`) use a GPU by themselves where there is one.
+batch of random words that is already on the GPU. Its work is counted by formula, as three forward
+passes, without what activation checkpointing repeats. Prints ms a step, samples and tokens a
+second, TFLOP/s, the share, and the peak memory, with and without torch.compile. Without a CUDA
+device it says so and measures nothing. The other benchmarks (`strategies.py`, `training.py`,
+`scaling.sh`) use a GPU if there is one.
 """
 
 from __future__ import annotations

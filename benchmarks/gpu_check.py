@@ -1,4 +1,4 @@
-"""What a person with one GPU (or eight) runs first: `make gpu-check`.
+"""The first thing to run on a machine with GPUs: `make gpu-check`.
 
     python benchmarks/gpu_check.py [--part PART ...] [--rehearse] [--markdown FILE]
 
@@ -6,8 +6,8 @@ Every part is a list of checks. A check is a process of its own, so that one tha
 line of the table. The data is made in seconds (under 1 MB) and nothing is downloaded. The table
 also goes to `benchmarks/results/gpu-<card>.md`. The exit code is 1 if a check failed.
 
-Without a GPU it says what it would do, and checks nothing. `--rehearse` runs the same checks on the
-CPU, as far as a CPU can: that proves the checks, not a GPU.
+Without a GPU it lists what it would do, and checks nothing. `--rehearse` runs the same checks on
+the CPU, as far as they can run there: that tests the checks, not a GPU.
 """
 
 from __future__ import annotations

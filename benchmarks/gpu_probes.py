@@ -1,9 +1,9 @@
-"""Single questions to the device, each asked in a process of its own by `gpu_check.py`.
+"""Single checks of the device, each run in a process of its own by `gpu_check.py`.
 
     python benchmarks/gpu_probes.py PROBE FOLDER
 
-Prints one line of figures; the exit code is 1 if the answer is not what it should be. Without a GPU
-a probe asks the CPU the same, in smaller sizes where it would take minutes.
+Prints one line of figures; the exit code is 1 if they are not what they should be. Without a GPU a
+probe checks the CPU, with smaller sizes if it would take minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CUDA = torch.cuda.is_available()
 STRATEGY = "gpu" if CUDA else "cpu"
 SMALL = {"hidden": 64, "layers": 2, "heads": 2, "intermediate": 128, "positions": 128}
 SIZES = BERT_BASE if CUDA else SMALL
-READS = 3  # times that a step which logs may wait for the device: loss, norm, attention's mask
+READS = 3  # how often a step that logs may wait for the device: loss, norm, attention's mask
 
 PROBES: dict[str, Callable[[Path], tuple[bool, str]]] = {}
 

@@ -1,10 +1,10 @@
-"""What planning costs: an epoch of 10 million units for one of 1,024 ranks, and views.
+"""The cost of planning: an epoch of 10 million units for one of 1,024 ranks, and views.
 
     python benchmarks/planning.py [--units N] [--world N] [--global-batch N]
 
-Each order runs in a process of its own, so that its peak memory is its own. "start" plans an epoch
-from its first step, "middle" the same epoch from half its units on, as a resumed run does. "CPU" is
-processor time of "set up" and "start", which can be compared on a busy machine too. Limits: 2 s and
+Each order runs in a process of its own, to measure its peak memory. "start" plans an epoch from
+its first step; "middle" plans the same epoch from half its units on, as a resumed run does. "CPU"
+is the processor time of "set up" and "start", which is comparable even on a busy machine. Limits: 2 s and
 1,000 MB. Nothing is written.
 """
 

@@ -1,10 +1,10 @@
 """Preprocessing against a plain librosa loop: utterances a second and core, stage by stage.
 
 Both make the same five variants of the same recordings (clean, noise, pitch, stretch, shift) and
-the log-mel of each, with or without the MFCC (which ours takes from the same mel at little cost:
-its share stands under log-mel). They take turns, each in a process of its own with
-one thread, timed in seconds of CPU. Then the package's side runs in one process and in two, timed
-by the clock on the wall. Prints Markdown; takes about two minutes.
+the log-mel of each, with or without the MFCC (which ours computes from the same mel at little cost;
+that time is counted under log-mel). They take turns, each in a process of its own with one thread,
+and are timed in seconds of CPU. Then the package's side runs in one process and in two, timed by
+the wall clock. Prints Markdown; takes about two minutes.
 """
 
 from __future__ import annotations

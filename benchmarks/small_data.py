@@ -1,4 +1,4 @@
-"""A dataset of 96 short turns, made in seconds: tones and words tell the label."""
+"""A dataset of 96 short turns, made in seconds, whose labels can be told from tones and words."""
 
 from __future__ import annotations
 

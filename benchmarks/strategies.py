@@ -1,18 +1,19 @@
 """Every strategy, precision and number of processes on one experiment: one table from one command.
 
-The fusion of the sample configurations learns 2 epochs of a small spoken corpus, made on the spot,
-without dropout, so that all runs should take the same steps. Each run is real processes that call
-`emo train` with the environment that launch/train.sh and launch/accelerate/*.yaml give them (forked
-from one that has imported everything, which saves ten seconds a run).
+The fusion of the sample configurations is trained for 2 epochs on a small spoken corpus, which is
+made first. There is no dropout, so that all runs should take the same steps. Each run consists of
+real processes that call `emo train` with the environment of launch/train.sh and
+launch/accelerate/*.yaml; they are forked from a process that has imported everything, which saves
+ten seconds for each run.
 
     python benchmarks/strategies.py [--only STRATEGY ...] [--markdown FILE]
 
-"off one process" is the largest difference of a step's loss from one process in fp32. "in two" is
-one process that cuts its batches in two: what splitting a sum alone does. "evaluated" counts the
-test turns of which a prediction was written, of those in the view; "exported" the weights in the
-exported model, of those of the module, frozen ones too. "peak MB" is what rank 0 held at most,
-libraries included; on a GPU, of its memory. GPUs add strategy gpu and fp16, and take as many
-processes as there are of them.
+"off one process" is the largest difference of a step's loss from that of one process in fp32. "in
+two" is one process that splits its batches in two, to show the effect of splitting a sum.
+"evaluated" is the number of test turns with a prediction, of those in the view; "exported" the
+number of weights in the exported model, of those in the module, including frozen ones. "peak MB"
+is the peak memory of rank 0, libraries included; with a GPU, the GPU's memory. With GPUs there are
+also strategy gpu and fp16, and as many processes as GPUs.
 """
 
 from __future__ import annotations

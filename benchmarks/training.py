@@ -1,9 +1,9 @@
 """Our training loop against a bare loop, and against the Hugging Face Trainer, in one run.
 
-Each is a process of its own with one thread, with the same first weights and the same batch size;
-they take turns, a piece of an epoch each, so that what else the machine does meets all alike.
-"ours" is `emo.training.train.loop` itself: real loader, checks, log, TensorBoard. "bare" is
-forward, backward, clip, step over the very batches that ours has just used, already in memory.
+Each is a process of its own with one thread, with the same first weights and the same batch size.
+They take turns, a piece of an epoch each, so that other work on the machine slows all of them
+alike. "ours" is `emo.training.train.loop` itself: real loader, checks, log, TensorBoard. "bare" is
+forward, backward, clip, step over the same batches that ours has just used, already in memory.
 "Trainer" fine-tunes the same module on the same texts, tokenized beforehand, with its defaults: its
 own fused AdamW (without decay the same as our Adam), DataCollatorWithPadding, no reports.
 
@@ -13,9 +13,9 @@ Reads what `make demo` builds. The first piece warms up and is not counted. "ove
 median over pieces of the time against the bare loop's same piece, by the clock and by the CPU's
 work in the process, which other work on the machine disturbs less; "waiting" is the share of our
 time in which the loop had no batch. Targets: 5 % and 2 %, and ahead of Trainer at equal accuracy
-(test turns, weights of the last epoch: nobody selects). Peak memory: of the process, + of its
-loader's worker. Ours validates and saves at every epoch's end, whose time is not counted, but
-whose memory is. With a GPU everything is on it.
+(on test turns, with the weights of the last epoch: no checkpoint is selected). Peak memory: of the
+process + of its loader's worker. Ours validates and saves at the end of every epoch: that time is
+not counted, but that memory is. With a GPU, everything runs on it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Training programs in processes of their own that take turns, a piece of an epoch each.
+"""Training programs, each in its own process, that take turns: a piece of an epoch each.
 
-Whatever else the machine does then slows all of them alike, and the memory of each is its own.
+So other work on the machine slows all of them alike, and the memory of each can be measured.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""`accelerate launch`, without its own traceback when a rank fails: the rank has said why.
+"""`accelerate launch`, without a traceback of its own when a rank fails: the rank has printed why.
 
-SLURM sends its SIGTERM to every process. The launcher ignores it, since torchrun would kill the
-ranks 30 s later, in the middle of a long save; the ranks inherit this until they watch for signals
-themselves. launch/train.sh tells the ranks instead. The launcher ends by SIGHUP, which the kernel
-sends it when train.sh dies.
+SLURM sends its SIGTERM to every process. The launcher ignores it, because torchrun would kill the
+ranks 30 s later, in the middle of a long save. The ranks inherit this until they watch for signals
+themselves; launch/train.sh sends them the SIGTERM. When train.sh dies, the kernel ends the launcher
+with SIGHUP.
 """
 
 from __future__ import annotations

@@ -133,19 +133,20 @@ if $dry_run; then
   exit 0
 fi
 
-# Python puts sockets there whose whole path may have 107 characters.
+# multiprocessing makes sockets in TMPDIR, and the whole path of a socket may have 107 characters.
 temporary=${TMPDIR:-/tmp}
 if ((${#temporary} > 70)); then
   echo "TMPDIR is too long for sockets (${#temporary} characters, at most 70): /tmp is used" >&2
   export TMPDIR=/tmp
 fi
 
-# The first rank to end early leaves its exit code here: `accelerate launch` turns every code into 1.
+# The first rank to fail writes its exit code here, because `accelerate launch` turns every code into 1.
 word=$(mktemp -d -t emo-exit.XXXXXX)
 export EMO_EXIT_FILE=$word/code
 trap 'rm -rf "$word"' EXIT
 
-# The launcher runs in a process group of its own, so that everything in it can be ended at once.
+# `set -m` gives the launcher a process group of its own: it can be killed with all of its ranks, and
+# a Ctrl-C in the terminal reaches this script only, which then tells the ranks.
 set -m
 env "${settings[@]}" python "$here/accelerate_launch.py" "${command[@]:2}" </dev/null &
 launcher=$!
@@ -153,10 +154,10 @@ set +m
 
 end_all() { kill -KILL -- "-$launcher" 2>/dev/null || true; }
 # shellcheck disable=SC2329 # called by forward
-tell_ranks() { # an image may be without pkill
+tell_ranks() { # SIGTERM to the launcher's children, without pkill, which an image may lack
   local stat pid parent
   for stat in /proc/[0-9]*/stat; do
-    # "pid (name) state parent ...", and a name may hold spaces and brackets
+    # "pid (name) state parent ...": cut at the last bracket, since the name may hold spaces and brackets
     { read -r stat <"$stat"; } 2>/dev/null || continue
     pid=${stat%% *}
     read -r _ parent _ <<<"${stat##*) }"
@@ -164,15 +165,15 @@ tell_ranks() { # an image may be without pkill
   done
 }
 # shellcheck disable=SC2329 # called by the traps
-forward() { # to the ranks alone: the launcher would kill them 30 s after hearing it
+forward() { # pass a signal on to the ranks only: the launcher would kill them after 30 s
   if [[ -n $stopped_by ]]; then # Ctrl-C twice means now; SLURM sends SIGTERM twice and means the same
     [[ $1 != INT ]] || end_all
-    return 0 # alone it would return what the interrupted `wait` did, and end this script
+    return 0 # a bare `return` would pass on the status of the interrupted `wait`; `set -e` then exits
   fi
-  stopped_by=$1 # first of all: the next signal may come while this one is dealt with
+  stopped_by=$1 # before anything else: the next signal may come while this one is handled
   echo "stopping: the run saves a checkpoint first (Ctrl-C once more to kill it)" >&2
-  trap '' TERM # SLURM's second one would be for the guard as well
-  { # again and again: ranks may not have been started yet
+  trap '' TERM # inherited by the guard: SLURM's second SIGTERM goes to every process
+  { # once a second, because ranks may not have been started yet
     for ((second = 0; second < ${EMO_GRACE:-120}; second++)); do
       tell_ranks
       sleep 1
@@ -180,19 +181,19 @@ forward() { # to the ranks alone: the launcher would kill them 30 s after hearin
     end_all
   } >/dev/null 2>&1 &
   guard=$!
-  disown "$guard" # no word of bash's about its end
+  disown "$guard" # else bash would print a message when it is killed
   trap 'forward TERM' TERM
 }
 guard='' stopped_by=''
 for name in TERM USR1 USR2 INT; do
-  # shellcheck disable=SC2064 # the name is meant as it is now
+  # shellcheck disable=SC2064 # to be expanded now, not when the signal comes
   trap "forward $name" "$name"
 done
 
 code=0
 while :; do
   wait "$launcher" && code=0 || code=$?
-  kill -0 "$launcher" 2>/dev/null || break # a trapped signal also ends `wait`
+  kill -0 "$launcher" 2>/dev/null || break # still there: a trapped signal has interrupted `wait`
 done
 [[ -z $guard ]] || kill -KILL -- "$guard" 2>/dev/null || true
 end_all # a rank that outlived its launcher

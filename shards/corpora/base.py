@@ -119,7 +119,7 @@ class FileIndex:
 
 
 def fold(name: str) -> str:
-    """`name` with composed accents and the suffix in lower case, to compare tables with the disk."""
+    """`name` with composed accents and a lower-case suffix, to compare tables with the disk."""
     stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
     return stem + suffix.lower()
 
