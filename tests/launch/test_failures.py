@@ -29,6 +29,17 @@ def broken(lab, tiny, tmp_path):
     return start
 
 
+@pytest.fixture(scope="module")
+def hung(new_lab, tiny, tmp_path_factory):
+    """A run with a rank that hangs. torchrun gives it half a minute before it kills it."""
+    lab = new_lab(tmp_path_factory.mktemp("hung"))
+    settings = lab.settings(tiny, lab.folder / "run", train__epochs=1)
+    late = "runtime.timeout_seconds=3"
+    run = lab.start("cpu", settings, late, EMO_FAULT="1:3:hangs", PYTHONPATH=FAULTS)
+    run.wait_for("this rank hangs")  # only its waiting may go by beside other tests
+    return run
+
+
 def test_a_bug_on_one_rank_ends_all_and_is_shown_alone(broken, tmp_path):
     run = broken("1:3:raises")
     assert run.wait() == 1
@@ -39,6 +50,7 @@ def test_a_bug_on_one_rank_ends_all_and_is_shown_alone(broken, tmp_path):
     assert checkpoints(tmp_path / "run") == ["step-00000001", "step-00000002"]
 
 
+@pytest.mark.usefixtures("hung")  # it waits while the tests from here on run
 def test_a_full_gpu_names_the_settings_that_help(broken):
     """No GPU is needed for what torch raises, nor for what is said of it."""
     run = broken("1:2:gpu_memory")
@@ -76,14 +88,13 @@ def test_the_launcher_says_that_a_rank_was_killed_where_no_other_can(broken, tmp
     assert run.gone()
 
 
-def test_a_hung_rank_ends_all_when_the_time_is_over(broken):
-    run = broken("1:3:hangs", "runtime.timeout_seconds=3")
-    assert run.wait(120) == 76
-    assert run.output.count("error:") == 1
-    assert "did not arrive within runtime.timeout_seconds" in run.output
-    assert "resume=auto" in run.output
-    assert "Traceback" not in run.output
-    assert run.gone()
+def test_a_hung_rank_ends_all_when_the_time_is_over(hung):
+    assert hung.wait(120) == 76
+    assert hung.output.count("error:") == 1
+    assert "did not arrive within runtime.timeout_seconds" in hung.output
+    assert "resume=auto" in hung.output
+    assert "Traceback" not in hung.output
+    assert hung.gone()
 
 
 def test_a_hung_rank_does_not_outlive_the_grace_of_a_stop(broken, tmp_path):

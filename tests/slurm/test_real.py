@@ -137,7 +137,7 @@ def test_stopped_array_task_is_redone_where_it_was(cluster, lab: Lab, chain: dic
         return [path for path in found if int(path.stem[-5:]) % 3 == task]
 
     first = lab.submit(*array)
-    cluster.wait_for(lambda: made(1), "task 1's first shard", 60, every=0.01)
+    cluster.wait_for(lambda: made(1), "task 1's first shard", 240, every=0.01)
     lab.call("scancel", "--signal=KILL", f"{first}_1")
     lab.wait_all("the array")
     assert made(0)

@@ -65,9 +65,10 @@ def test_a_turn_ends_with_the_process_that_has_it(tmp_path: Path) -> None:
 
 
 def test_zero_starts_where_a_compilation_was_killed(tiny: Path, lab: Any) -> None:
-    first = lab.settings(tiny, lab.folder / "first", train__epochs=1)
-    assert lab.train("zero2", first).process.returncode == 0  # it is compiled now
     folder = Path(os.environ.get(compilation.FOLDER, f"{sys.prefix}/torch_extensions"))
+    if not list(folder.glob("*/*.so")):  # else another test's ZeRO run has compiled it
+        first = lab.settings(tiny, lab.folder / "first", train__epochs=1)
+        assert lab.train("zero2", first).process.returncode == 0
     compiled = [path for path in folder.iterdir() if path.is_dir()]
     assert compiled
     for path in compiled:
