@@ -12,8 +12,8 @@ from typing import Annotated
 from pydantic import Field
 
 from shards.corpora.base import Corpus
-from shards.corpora.iemocap import IemocapConfig
-from shards.corpora.table import TableConfig
+from shards.corpora.iemocap.reader import IemocapConfig
+from shards.corpora.table.reader import TableConfig
 
 CorpusConfig = Annotated[IemocapConfig | TableConfig, Field(discriminator="reader")]
 

@@ -13,7 +13,7 @@ import torchaudio
 from scipy.stats import chi2_contingency
 from torch import nn
 
-from shards.corpora.iemocap import IemocapConfig
+from shards.corpora.iemocap.reader import IemocapConfig
 from shards.corpora.labels import label_set
 from shards.corpora.read import read_corpus
 from shards.sample.ceilings import ceilings, read_truth, release_code

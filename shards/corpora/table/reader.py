@@ -35,7 +35,7 @@ labels: {anger: ang, joy: hap, unclear: xxx}    # the corpus' own words -> codes
 Words and numbers of the file are read as they are written: 01 is not 1, and no is a word.
 `id`, `label`, and one of `audio` and `text` are required. Left out, `votes` is one vote for the
 label, `speaker` "unknown", `session` "1", `dialogue` the utterance itself, and `split` the key of
-the table in `tables`. Rows also have the columns that `table_rows` lists (split, folder, stem, row,
+the table in `tables`. Rows also have the columns that `rows` lists (split, folder, stem, row,
 and for audio files path and name). Audio paths are relative to the root and may not leave it.
 """
 
@@ -59,10 +59,10 @@ from shards.corpora.base import (
     count_table,
     same_recordings,
 )
-from shards.corpora.table_rows import read_rows
-from shards.corpora.table_spec import SpecLoader, TableSpec
-from shards.corpora.table_times import cut_segments, time_notes
-from shards.corpora.table_turns import Order, RowReader
+from shards.corpora.table.rows import read_rows
+from shards.corpora.table.spec import SpecLoader, TableSpec
+from shards.corpora.table.times import cut_segments, time_notes
+from shards.corpora.table.turns import Order, RowReader
 from shards.corpora.utterance import Utterance
 
 MOST_COLUMNS = 12  # a count table with more groups than this is not read by anybody

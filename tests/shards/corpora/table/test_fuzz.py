@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from shards.configfile import parse
-from shards.corpora.table import TableConfig
+from shards.corpora.table.reader import TableConfig
 from shards.errors import UserError
 
 ROWS = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from shards.corpora.base import CorpusError, Errors
-from shards.corpora.table_spec import Format, TableSpec
+from shards.corpora.table.spec import Format, TableSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa

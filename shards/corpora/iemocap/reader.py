@@ -20,7 +20,6 @@ from typing import Literal
 from pydantic import Field
 
 from shards.configfile import Config
-from shards.corpora import iemocap_release
 from shards.corpora.base import (
     MISSING_AUDIO,
     MISSING_TRANSCRIPT,
@@ -35,7 +34,8 @@ from shards.corpora.base import (
     count_table,
     same_recordings,
 )
-from shards.corpora.iemocap_files import LabelledTurn, Transcript, parse_labels
+from shards.corpora.iemocap import release
+from shards.corpora.iemocap.files import LabelledTurn, Transcript, parse_labels
 from shards.corpora.utterance import Utterance
 
 VOTES_A_TURN = 3
@@ -92,7 +92,7 @@ def read(config: IemocapConfig) -> Corpus:
     if truth.is_file():
         notes.append(f"a made corpus with known answers ({TRUTH}): not compared with the release")
     else:
-        notes += iemocap_release.compare(codes, progress.dialogues)
+        notes += release.compare(codes, progress.dialogues)
     notes += check_problems(progress.problems, config.max_problems, root)
     return Corpus(
         sorted(progress.utterances, key=lambda utterance: utterance.id),
@@ -215,7 +215,7 @@ def _describe(root: Path, progress: _Progress) -> list[str]:
         f"{root}: {len(turns)} labelled turns ({improvised} improvised, {len(turns) - improvised} "
         f"scripted) in {dialogues} dialogues of {len(progress.dialogues)} sessions, {hours:.2f} h",
         count_table(codes, "by session"),
-        iemocap_release.kept_by_label_sets(codes),
+        release.kept_by_label_sets(codes),
     ]
     several = sum(len(vote) > 1 for turn in turns for vote in turn.votes)
     notes.append(f"{several} votes name more than one category")

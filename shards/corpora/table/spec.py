@@ -177,7 +177,7 @@ class Pattern(Config):
 
 
 class TableSpec(Config):
-    """What a tabular corpus looks like; see `shards.corpora.table`."""
+    """What a tabular corpus looks like; see `shards.corpora.table.reader`."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 

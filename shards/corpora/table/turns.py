@@ -18,10 +18,10 @@ from shards.corpora.base import (
     Problem,
     printable,
 )
-from shards.corpora.table_formats import Embedded
-from shards.corpora.table_rows import Row
-from shards.corpora.table_spec import SPLITS, Source, TableSpec, Votes
-from shards.corpora.table_times import TO_THE_END, seconds
+from shards.corpora.table.formats import Embedded
+from shards.corpora.table.rows import Row
+from shards.corpora.table.spec import SPLITS, Source, TableSpec, Votes
+from shards.corpora.table.times import TO_THE_END, seconds
 from shards.corpora.utterance import NO_MAJORITY, Utterance
 from shards.errors import suggestion
 

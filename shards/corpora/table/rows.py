@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from shards.corpora.base import CorpusError, Errors, printable
-from shards.corpora.table_files import Listing
-from shards.corpora.table_formats import Records, read_parquet, read_text
-from shards.corpora.table_spec import SUFFIXES, Pattern, TableSpec
+from shards.corpora.table.files import Listing
+from shards.corpora.table.formats import Records, read_parquet, read_text
+from shards.corpora.table.spec import SUFFIXES, Pattern, TableSpec
 from shards.errors import suggestion
 
 TABLE_COLUMNS = ("split", "folder", "stem", "row")

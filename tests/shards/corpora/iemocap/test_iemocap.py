@@ -4,9 +4,9 @@ import pytest
 
 from shards.configfile import ConfigError, parse
 from shards.corpora.base import Corpus, CorpusError, Errors
-from shards.corpora.iemocap import IemocapConfig
-from shards.corpora.iemocap_files import parse_labels
-from shards.corpora.iemocap_release import COUNTS, DIALOGUES
+from shards.corpora.iemocap.files import parse_labels
+from shards.corpora.iemocap.reader import IemocapConfig
+from shards.corpora.iemocap.release import COUNTS, DIALOGUES
 from shards.corpora.read import read_corpus
 
 
