@@ -4,8 +4,8 @@
 
 Each order runs in a process of its own, to measure its peak memory. "start" plans an epoch from
 its first step; "middle" plans the same epoch from half its units on, as a resumed run does. "CPU"
-is the processor time of "set up" and "start", which is comparable even on a busy machine. Limits: 2 s and
-1,000 MB. Nothing is written.
+is the processor time of "set up" and "start", which is comparable even on a busy machine. Limits:
+2 s and 1,000 MB. Nothing is written.
 """
 
 from __future__ import annotations
