@@ -65,12 +65,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("run", type=Path)
     command.add_argument("folder", type=Path, help="a new folder")
 
-    command = add("features", "write what trained branches say of every turn, for context models")
+    command = add("features", "write trained branches' outputs for every turn, for context models")
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     command.add_argument("folder", type=Path, help="a new folder: a dataset of vectors")
     command.add_argument(
-        "--cross-fit", type=int, default=0, metavar="K", help="train K times without a K-th of the "
-        "training dialogues, and let those runs speak of it (scores only)",
+        "--cross-fit", type=int, default=0, metavar="K", help="train K times, each time without a "
+        "K-th of the training dialogues, whose scores then come from that run (scores only)",
     )  # fmt: skip
     command.add_argument("--strategy", default="cpu", help="of those runs, as of launch/train.sh")
 
@@ -100,9 +100,9 @@ def setting_keys() -> Iterable[tuple[str, ...]]:
 def train(path: Path, overrides: list[str]) -> int:
     """Train as one of the launched processes; returns the exit code.
 
-    The first process to fail shows its error and leaves its exit code for launch/train.sh, because
-    the launcher turns every code into 1. Rank 0 writes into the run folder how the launch ended,
-    for people.
+    The first process to fail prints its error and writes its exit code for launch/train.sh, because
+    the launcher turns every code into 1. Rank 0 writes to the run folder how the launch ended, for
+    people.
     """
     launcher.die_with_parent()
     launcher.watch(("INT",))
@@ -139,15 +139,15 @@ def train(path: Path, overrides: list[str]) -> int:
         launcher.stop_watching()
         end_process_group()
         return code
-    # Not sys.exit: Python would run exit handlers, and those of the process group wait for the
-    # other ranks, which may hang in a collective that waits for this one.
+    # Not sys.exit: Python would run exit handlers. Those of the process group wait for the other
+    # ranks, which may be waiting in a collective for this one.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def explain(error: Exception) -> tuple[int, str | None]:
-    """The exit code and a message with a remedy; None for what is a bug of ours."""
+    """The exit code for `error`, and a message with a remedy; None if it is a bug of ours."""
     import torch
 
     from emo.distributed.collectives import RankError
@@ -175,13 +175,13 @@ def write_outcome(code: int, reason: str, run: Path | None) -> None:
     if run is not None and run.is_dir():
         from emo.runs import files
 
-        with contextlib.suppress(OSError):  # a full disk: the exit code says it already
+        with contextlib.suppress(OSError):  # a full disk, which the exit code has reported
             outcome = json.dumps({"code": code, "reason": reason})
             (run / files.EXIT).write_text(outcome + "\n")
 
 
 def end_process_group() -> None:
-    """Leave the process group. Ranks that only end abort in torch's exit handlers."""
+    """Leave the process group. Without this, ranks may abort in torch's exit handlers."""
     import torch.distributed as dist
 
     if dist.is_initialized():

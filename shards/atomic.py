@@ -1,7 +1,7 @@
-"""Files that exist whole or not at all: temporary name, fsync, rename, fsync of the folder.
+"""Files that exist completely or not at all: temporary name, fsync, rename, fsync of the folder.
 
-A temporary is named `<final name>.tmp.<host>.<pid>`, so that whoever finds one later can tell
-whether its writer may still be at work.
+A temporary file is named `<final name>.tmp.<host>.<pid>`, so that whoever finds it later can tell
+whether the process that wrote it may still be running.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from shards.errors import UserError
 
 TEMPORARY = re.compile(r"\.tmp\.(?P<host>.+)\.(?P<pid>\d+)$")
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-STALE_SECONDS = 24 * 3600.0  # no shard takes a day: after it, a temporary is rubbish anywhere
+STALE_SECONDS = 24 * 3600.0  # no file takes a day to write: older temporaries are left-overs
 
 
 class DiskFull(UserError):
-    """The file could not be written to its end; nothing under its final name has changed."""
+    """The file could not be written completely; nothing under its final name has changed."""
 
 
 class CannotWrite(UserError):
-    """The folder does not let us write (permissions, read-only mount, a file in the way)."""
+    """The file cannot be written (permissions, read-only mount, a file in the way)."""
 
 
 def temporary(path: Path) -> Path:
@@ -68,10 +68,10 @@ def write(path: Path, data: bytes) -> None:
 
 
 def create(path: Path, data: bytes) -> bool:
-    """Write `path` unless it exists; True when it was this call that made it.
+    """Write `path` unless it exists; True if this call has made it.
 
-    Of several processes that try at once exactly one makes it: a hard link, unlike a rename,
-    fails where the name is taken.
+    If several processes try at the same time, exactly one makes it: unlike a rename, a hard link
+    fails if the name is taken.
     """
     draft = temporary(path)
     try:
@@ -88,19 +88,21 @@ def create(path: Path, data: bytes) -> bool:
 
 
 def discard(draft: Path) -> None:
-    """Remove the temporary `draft` if it is there; never an error to cover up the real one."""
+    """Remove the temporary `draft` if it exists. Raises nothing, so as not to hide a real error."""
     with suppress(OSError):
         draft.unlink()
 
 
 def commit(draft: Path, path: Path) -> None:
-    """Rename `draft`, already fsynced, to `path` and make the rename durable."""
+    """Rename `draft`, already fsynced, to `path`, and make the rename durable."""
+    # fsync before the rename: otherwise, after a power failure, the final name could hold an empty
+    # file. And fsync of the folder after it: otherwise the old file could come back.
     os.replace(draft, path)
     sync_folder(path.parent)
 
 
 def commit_folder(draft: Path, path: Path) -> bool:
-    """Rename the folder `draft` to `path`; False, and `draft` is removed, where `path` exists."""
+    """Rename the folder `draft` to `path`; if `path` exists, remove `draft` and return False."""
     with disk_errors(path):
         for file in sorted(draft.rglob("*")):
             if file.is_file():
@@ -132,12 +134,15 @@ def sync_folder(path: Path) -> None:
 
 
 def temporaries(folder: Path) -> list[Path]:
-    """Every temporary in `folder`, whoever wrote it, sorted."""
+    """Every temporary in `folder`, of any process, sorted."""
     return sorted(path for path in folder.iterdir() if TEMPORARY.search(path.name))
 
 
 def remove_stale(folder: Path) -> list[Path]:
-    """Remove temporaries whose writer is gone: a dead process of this host, or a day old."""
+    """Remove temporaries of dead processes on this host, and those that are older than a day.
+
+    Whether a process of another host is alive cannot be known from here, hence the second rule.
+    """
     removed = []
     for path in temporaries(folder):
         match = TEMPORARY.search(path.name)
@@ -166,7 +171,9 @@ def _write_draft(draft: Path, data: bytes) -> None:
 def alive(pid: int) -> bool:
     """Whether process `pid` of this host may still write."""
     try:
+        # "pid (name) state ...": cut at the last bracket, because a name may contain one.
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError:
         return False
-    return state not in "ZX"  # a zombie, which a container may keep for ever, writes no more
+    # A zombie (Z) writes nothing any more; in a container without an init, it may stay for ever.
+    return state not in "ZX"

@@ -1,4 +1,4 @@
-"""The life of child processes: none outlives the process that started it."""
+"""Child processes: none outlives the process that started it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
-    """From now on this process ends when the process that started it ends; call it once, early.
+    """From now on, end this process when the process that started it ends; call it once, early.
 
-    A child of `multiprocessing` watches its parent from a thread. The kernel could not do that
-    for it: under "forkserver" its parent is the server, which may outlive the process that asked.
-    For every other process the kernel (Linux only) sends the signal `number` when the parent dies.
+    A child of `multiprocessing` watches its parent from a thread. The kernel cannot do that for it:
+    under "forkserver" its parent is the server, which may outlive the process that asked for it.
+    For all other processes the kernel (Linux only) sends the signal `number` when the parent dies.
     """
     parent = parent_process()
     if parent is not None:

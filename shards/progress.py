@@ -1,4 +1,4 @@
-"""One progress display for long jobs: a bar on a terminal, a line now and then in a log file."""
+"""The progress of long jobs: a bar in a terminal, a line every ten seconds in a log file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show how far `total` units are, with rate and remaining time, on stderr."""
+    """Show how many of `total` units are done, with rate and remaining time, on stderr."""
     if sys.stderr.isatty():
         with _bar(title, total, unit) as advance:
             yield advance
