@@ -93,7 +93,8 @@ def start(config: ExperimentConfig, length: int) -> tuple[Run, Batch]:
     runtime = Runtime.start(config.runtime, accumulation=1, micro_batch=batch, clip=clip)
     torch.manual_seed(1)
     made = EmotionModel(config.model, classes=CLASSES, sizes={"text": VOCABULARY})
-    model, optimizer = runtime.prepare(made, build_optimizer(made, config.optim))
+    chosen = build_optimizer(made, config.optim, config.runtime.offload)
+    model, optimizer = runtime.prepare(made, chosen)
     model.train()
     device = runtime.device
     words = {

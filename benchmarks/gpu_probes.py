@@ -8,6 +8,7 @@ probe checks the CPU, with smaller sizes if it would take minutes.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -15,7 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from gpu import BERT_BASE, experiment, measure, start, step_of  # this folder's
+
+from emo.training.step import train_step
 
 CUDA = torch.cuda.is_available()
 STRATEGY = "gpu" if CUDA else "cpu"
@@ -35,9 +39,9 @@ def probe(function: Callable[[Path], tuple[bool, str]]) -> Callable[[Path], tupl
 def long_clip_in_fp16(folder: Path) -> tuple[bool, str]:
     """25 s of sound through a speech encoder with group normalisation, in fp16 and in fp32."""
     import transformers
-    from emo.models.speech import SpeechBranch
 
-    from emo.models.config import SpeechEncoderConfig
+    from emo.models.audio.config import SpeechEncoderConfig
+    from emo.models.audio.speech_encoder import SpeechBranch
 
     sizes = transformers.Wav2Vec2Config(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
@@ -124,6 +128,58 @@ def activation_checkpointing(folder: Path) -> tuple[bool, str]:
         seconds, peak = measure(config.model_copy(update={"model": model}), 128, steps=5, warm=2)
         peaks.append(f"{peak:,.0f} MB at {1000 * seconds:.0f} ms a step")
     return True, f"without {peaks[0]}, with {peaks[1]}"
+
+
+@probe
+def tf32_on_and_off(folder: Path) -> tuple[bool, str]:
+    """Losses of ten steps in fp32 against the CPU's, with TF32 and without."""
+
+    def losses(strategy: str, tf32: bool) -> list[float]:
+        config = experiment(SIZES | {"dropout": 0.0}, 8, strategy=strategy, tf32=tf32)
+        model = config.model.model_copy(
+            update={"text": config.model.text.model_copy(update={"dropout": 0.0})}
+        )
+        forget_accelerate()
+        run, batch = start(config.model_copy(update={"model": model}), length=24)
+        return [train_step(run, [batch], 8).loss for _ in range(10)]
+
+    exact = losses("cpu", tf32=False)
+    off = {
+        tf32: max(abs(a / b - 1) for a, b in zip(losses(STRATEGY, tf32), exact, strict=True))
+        for tf32 in (False, True)
+    }
+    return off[False] < 1e-3 and off[True] < 2e-2, (
+        f"losses off by at most {off[False]:.1e} without TF32, {off[True]:.1e} with it"
+    )
+
+
+@probe
+def offload(folder: Path) -> tuple[bool, str]:
+    """Peak memory of a step of ZeRO-2, with its optimizer on the device and in the CPU's memory."""
+    os.environ |= {
+        "ACCELERATE_USE_DEEPSPEED": "true", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0",
+    } | ({} if CUDA else {"DS_ACCELERATOR": "cpu"})  # fmt: skip
+    peaks, megabytes = [], []
+    for offloaded in (False, True):
+        forget_accelerate()
+        if CUDA:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        config = experiment(
+            SIZES, 32 if CUDA else 8, strategy="zero2", precision="bf16", offload=offloaded
+        )
+        seconds, peak = measure(config, 128, steps=5, warm=2)
+        megabytes.append(peak)
+        peaks.append(f"{peak:,.0f} MB at {1000 * seconds:.0f} ms a step")
+    saved = megabytes[1] < megabytes[0] or not CUDA
+    return saved, f"on the device {peaks[0]}, offloaded {peaks[1]}"
+
+
+def forget_accelerate() -> None:
+    """Its state is one a process; a probe starts several runs."""
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
 
 
 if __name__ == "__main__":
