@@ -38,6 +38,7 @@ def load_encoder(name: str, setting: str) -> Any:
         ModelError: it cannot be loaded, or the weights do not fit; the message lists the keys.
     """
     source = _source(name, setting)
+    _check_not_quantised(source, name, setting)
     try:
         with _quiet(), _unsharded():
             encoder, report = transformers.AutoModel.from_pretrained(
@@ -48,9 +49,8 @@ def load_encoder(name: str, setting: str) -> Any:
                 ignore_mismatched_sizes=True,  # to get them as a list, which is refused below
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, SafetensorError, UnpicklingError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{setting}: cannot load {name!r}: {reason[0]}") from error
+    except _UNLOADABLE as error:
+        raise ModelError(f"{setting}: cannot load {name!r}: {_reason(error)}") from error
 
     mismatched = [f"{key}: {tuple(a)} in the file, {tuple(b)} in the model"
                   for key, a, b in report["mismatched_keys"]]  # fmt: skip
@@ -71,6 +71,34 @@ def load_encoder(name: str, setting: str) -> Any:
             + "\n  ".join(problems)
         )
     return without_pooler(encoder)
+
+
+# What transformers raises for a folder that is none of its own; ImportError where it wants a
+# package that is not here, such as one for quantised weights.
+_UNLOADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError,
+    SafetensorError, UnpicklingError,
+)  # fmt: skip
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what transformers says, without the advice to trust a stranger's code."""
+    if "trust_remote_code" in str(error):
+        return "it brings a program of its own, which is never run here; take a model without one"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _check_not_quantised(source: str, name: str, setting: str) -> None:
+    """Raise ModelError where the weights are stored as a few bits: they cannot be fine-tuned."""
+    path = Path(source) / "config.json"
+    try:
+        method = json.loads(path.read_text())["quantization_config"]["quant_method"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # not there, not quantised, or for `from_pretrained` to report
+    raise ModelError(
+        f"{setting}: the weights of {name!r} are quantised ({method}), and training needs them "
+        "whole: take the model that it was made of"
+    )
 
 
 @dataclass(frozen=True)

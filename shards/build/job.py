@@ -44,7 +44,8 @@ Todo = dict[int, list[Utterance]]  # turns by the number of their shard
 # What a worker would import when it first needs it: loaded once, before the workers are forked.
 # The modules are named by strings: a wrong one is no error, but makes every worker start slowly.
 PRELOAD = ("shards.build.worker", "webdataset.writer")
-PRELOAD_FEATURES, PRELOAD_TEXT = ("librosa.filters", "soundfile", "soxr"), ("transformers",)
+PRELOAD_FEATURES = ("scipy.fft", "scipy.sparse", "soundfile", "soxr")
+PRELOAD_TEXT = ("transformers",)
 
 
 class WorkerDied(UserError):

@@ -10,8 +10,6 @@ its order of summation with the number of threads, so every worker makes the sam
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from pydantic import Field, model_validator
 
@@ -101,24 +99,44 @@ def spectrum(wave: np.ndarray, window: np.ndarray, hop: int) -> np.ndarray:
     return rfft(frames * window, axis=1, overwrite_x=True)
 
 
-def _mel_filters(config: SpectrumConfig, sample_rate: int) -> np.ndarray:
-    """Slaney's mel filters, float32 [mels, bins]."""
-    import librosa
+# Slaney's mel scale: linear up to 1000 Hz, logarithmic above.
+_HERTZ_A_MEL, _LINEAR_HERTZ = 200.0 / 3, 1000.0
+_LINEAR_MELS, _LOG_STEP = _LINEAR_HERTZ / _HERTZ_A_MEL, np.log(6.4) / 27.0
 
+
+def _mel(hertz: float) -> float:
+    if hertz < _LINEAR_HERTZ:
+        return hertz / _HERTZ_A_MEL
+    return float(_LINEAR_MELS + np.log(hertz / _LINEAR_HERTZ) / _LOG_STEP)
+
+
+def _hertz(mels: np.ndarray) -> np.ndarray:
+    found = _HERTZ_A_MEL * mels
+    above = mels >= _LINEAR_MELS
+    found[above] = _LINEAR_HERTZ * np.exp(_LOG_STEP * (mels[above] - _LINEAR_MELS))
+    return found
+
+
+def _mel_filters(config: SpectrumConfig, sample_rate: int) -> np.ndarray:
+    """Slaney's mel filters, float32 [mels, bins].
+
+    To the last bit those of `librosa.filters.mel`, of which every older dataset was made. librosa
+    itself is not imported: its numba wants a folder to write in, which a container may not have.
+    """
     if config.fmax is not None and config.fmax > sample_rate / 2:
         raise FeatureError(
             f"features.fmax = {config.fmax} Hz lies above half the sampling rate "
             f"({sample_rate} Hz): lower it, or leave it out"
         )
-    with warnings.catch_warnings():  # librosa warns of empty filters; they are an error below
-        warnings.simplefilter("ignore")
-        filters = librosa.filters.mel(
-            sr=sample_rate,
-            n_fft=config.n_fft,
-            n_mels=config.mels,
-            fmin=config.fmin,
-            fmax=config.fmax,
-        )
+    fmax = sample_rate / 2 if config.fmax is None else config.fmax
+    edges = _hertz(np.linspace(_mel(config.fmin), _mel(fmax), config.mels + 2))
+    widths = np.diff(edges)
+    ramps = np.subtract.outer(edges, np.fft.rfftfreq(config.n_fft, d=1.0 / sample_rate))
+    filters = np.zeros((config.mels, config.n_fft // 2 + 1), np.float32)
+    for band in range(config.mels):
+        rising, falling = -ramps[band] / widths[band], ramps[band + 2] / widths[band + 1]
+        filters[band] = np.maximum(0, np.minimum(rising, falling))
+    filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
     empty = int((~filters.any(axis=1)).sum())
     if empty:
         raise FeatureError(

@@ -7,6 +7,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -191,20 +192,40 @@ def _load(source: str) -> Any:
     name = str(local) if local.is_dir() else source
     try:
         # Never `trust_remote_code`: a tokenizer is data, and must not run a stranger's program.
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local.is_dir())
-    except (OSError, ValueError, KeyError) as error:
+        # False and not the default, which asks on the terminal.
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, local_files_only=local.is_dir(), trust_remote_code=False
+        )
+    # Exception: what `tokenizers` raises for a file it cannot read is no narrower class.
+    except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        if local.is_dir():
-            remedy = "the folder needs tokenizer.json and tokenizer_config.json"
+        if "trust_remote_code" in str(error):
+            first = "it brings a program of its own"
+            remedy = (
+                "programs of tokenizers are never run: save its fast form (tokenizer.json) into "
+                "a folder where tokenizer_config.json has no auto_map"
+            )
+        elif local.is_dir():
+            remedy = (
+                "the folder needs tokenizer.json and tokenizer_config.json, written by a version "
+                f"of tokenizers that is not newer than the one here ({version('tokenizers')})"
+            )
         else:
             remedy = (
                 "if this machine cannot reach the hub, download it elsewhere "
                 f"(`hf download {source} --local-dir FOLDER`), copy the folder here and set "
                 "text.tokenizer to it"
             )
-        raise TokenizerError(f"cannot load the tokenizer {source!r} ({first}): {remedy}") from None
+        raise TokenizerError(f"cannot load the tokenizer {source!r} ({first}): {remedy}") from error
     if not getattr(tokenizer, "is_fast", False):
         raise TokenizerError(
             f"the tokenizer {source!r} has no fast form (tokenizer.json); take one that has"
+        )
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        # transformers makes an empty tokenizer of a folder with config.json and weights alone.
+        raise TokenizerError(
+            f"the tokenizer {source!r} has no vocabulary, only {len(tokenizer)} special tokens: "
+            "every word would be unknown. Copy tokenizer.json (or vocab.txt) and "
+            "tokenizer_config.json of the encoder into the folder"
         )
     return tokenizer

@@ -6,6 +6,12 @@ MFCC and log energy, in this order, and then the first differences of those 16.
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -62,6 +68,7 @@ class LowLevel:
         Raises:
             FeatureError: the mels are too many for the window.
         """
+        _find_place_for_numba()
         self.config, self.rate = config, sample_rate
         self.hop = round(config.hop * sample_rate)
         self.window = 2 * round(config.window * sample_rate / 2)
@@ -118,6 +125,31 @@ class LowLevel:
         there = padded[start_T1 + period_T[:, None] + np.arange(self.window)]
         size_T = np.sqrt((here**2).sum(1) * (there**2).sum(1))
         return np.clip((here * there).sum(1) / np.maximum(size_T, SILENCE), 0.0, 1.0)
+
+
+def _find_place_for_numba() -> None:
+    """Give numba a folder for what librosa compiles, where it would find none and fail.
+
+    It looks beside librosa and in the home, which in a container may both be read-only. Workers
+    inherit the folder by the environment; it is removed at the end of the process that made it.
+    """
+    if "NUMBA_CACHE_DIR" in os.environ:
+        return
+    found = find_spec("librosa")
+    assert found is not None
+    assert found.origin is not None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if any(map(_writable, (Path(found.origin).parent / "core" / "__pycache__", cache))):
+        return
+    folder = tempfile.mkdtemp(prefix="emo-numba-")  # not a name that others could guess and fill
+    os.environ["NUMBA_CACHE_DIR"] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _writable(folder: Path) -> bool:
+    while not folder.exists():
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
 
 
 def _extract(config: LowLevelConfig, sample_rate: int) -> Extract:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -101,6 +102,42 @@ def test_a_saved_copy_is_the_same_tokenizer(learnt, tmp_path):
 def test_another_vocabulary_has_another_identity(learnt, tmp_path):
     learn_wordpiece(LINES, tmp_path, WordPieceConfig(vocab_size=100))
     assert Tokens(tmp_path, 64).identity != Tokens(learnt, 64).identity
+
+
+def changed(learnt, folder, file, **changes):
+    """A copy of the tokenizer `learnt` in `folder`, with other values in one of its files."""
+    shutil.copytree(learnt, folder)
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | changes))
+    return folder
+
+
+def test_a_folder_without_a_vocabulary_is_refused(tmp_path):
+    """transformers makes a tokenizer of five special tokens of it; every word would be [UNK]."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 100}))
+    with pytest.raises(TokenizerError, match="has no vocabulary, only 5 special tokens"):
+        Tokens(tmp_path, 64)
+
+
+def test_a_tokenizer_of_a_newer_library_is_refused_in_words(learnt, tmp_path):
+    folder = changed(learnt, tmp_path / "new", "tokenizer.json", model={"type": "NewModel"})
+    with pytest.raises(TokenizerError, match=r"not newer than the one here \(\d"):
+        Tokens(folder, 64)
+
+
+def test_a_tokenizers_own_program_is_never_run(learnt, tmp_path):
+    """Nor is one asked for it: with "y" on standard input nothing comes of it."""
+    names = {"auto_map": {"AutoTokenizer": ["mine.Mine", None]}, "tokenizer_class": "Mine"}
+    folder = changed(learnt, tmp_path / "theirs", "tokenizer_config.json", **names)
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    code = "import sys; from shards.extract.text import Tokens; Tokens(sys.argv[1], 64)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], input="y\ny\n", capture_output=True, text=True
+    )
+    assert "TokenizerError" in done.stderr
+    assert "programs of tokenizers are never run" in done.stderr
+    assert "Do you wish to run" not in done.stdout + done.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_case_is_kept_where_asked(tmp_path):

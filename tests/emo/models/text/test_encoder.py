@@ -177,6 +177,15 @@ def test_pickled_and_remote_code_is_refused(checkpoints, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_quantised_weights_are_refused_in_words(tmp_path):
+    config = {"model_type": "bert", "quantization_config": {"quant_method": "bitsandbytes"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ModelError, match=r"are quantised \(bitsandbytes\), and training needs them"
+    ):
+        TextBranch(TextBranchConfig(encoder=str(tmp_path)), 4, 100)
+
+
 def test_a_half_precision_checkpoint_is_trained_in_single(checkpoints, tmp_path):
     transformers.BertModel.from_pretrained(checkpoints["bert"]).half().save_pretrained(tmp_path)
     assert {parameter.dtype for parameter in loaded(tmp_path).parameters()} == {torch.float32}

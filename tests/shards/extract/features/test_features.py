@@ -10,13 +10,70 @@ import pytest
 from pydantic import ValidationError
 
 from shards.extract.features import Extractor, FeatureConfig
-from shards.extract.spectrum import FeatureError
+from shards.extract.spectrum import FeatureError, SpectrumConfig, _mel_filters
 
 
 def error(ours, theirs):
     """The largest error over the largest magnitude."""
     assert ours.shape == theirs.shape
     return np.abs(ours - theirs).max() / np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"mels": 26, "fmin": 50.0},
+        {"n_fft": 2048, "mels": 40, "fmin": 1200.5, "fmax": 3900.0},
+        {"n_fft": 512, "mels": 13, "fmax": 900.0},
+    ],
+)
+def test_the_mel_filters_are_librosas_to_the_last_bit(settings, rate):
+    config = SpectrumConfig(**settings)
+    theirs = librosa.filters.mel(
+        sr=rate, n_fft=config.n_fft, n_mels=config.mels, fmin=config.fmin, fmax=config.fmax
+    )
+    if theirs.any(axis=1).all():
+        np.testing.assert_array_equal(_mel_filters(config, rate), theirs)
+    else:
+        with pytest.raises(FeatureError, match="catch no frequency"):
+            _mel_filters(config, rate)
+
+
+WITHOUT_A_HOME = """
+import os, sys
+import numpy as np
+writable = os.access
+read_only = tuple(sys.argv[2:])
+os.access = lambda path, mode: writable(path, mode) and not str(path).startswith(read_only)
+from shards.extract.features import Extractor, FeatureConfig
+extract = Extractor(FeatureConfig(kinds=[sys.argv[1]]), 16000)
+if sys.argv[1] == "lld":  # calling it would compile for half a minute
+    import numba
+    print(os.path.isdir(numba.config.CACHE_DIR), numba.config.CACHE_DIR)
+else:
+    wave = np.sin(np.arange(8000) / 9).astype(np.float32)
+    print(extract(wave)[sys.argv[1]].shape, "numba" in sys.modules)
+"""
+
+
+def test_a_read_only_environment_without_a_home_is_enough(tmp_path):
+    """In a container nothing but the temporary folder may be writable."""
+    (tmp_path / "tmp").mkdir()
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "XDG"))
+    } | {"HOME": "/dev/null/none", "TMPDIR": str(tmp_path / "tmp")}
+
+    def run(kind):
+        command = [sys.executable, "-c", WITHOUT_A_HOME, kind, sys.prefix, "/dev"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split("\n")
+
+    assert run("logmel")[0] == "(32, 128) False"
+    assert run("lld")[0].startswith(f"True {tmp_path / 'tmp'}/emo-numba-")
+    assert not list((tmp_path / "tmp").glob("emo-numba-*"))
 
 
 def reference(wave, rate, config):
