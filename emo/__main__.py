@@ -16,6 +16,7 @@ from emo.distributed.launch_files import TRAIN
 from shards import __version__, atomic
 from shards.command_line import CommandParser, parse_words
 from shards.errors import EXIT_USER_ERROR, UserError, run_command_line
+from shards.processes import raise_file_limit
 
 EXIT_SAVED = 75  # stopped early with a checkpoint: EX_TEMPFAIL, "try again"
 EXIT_TRANSIENT = 76  # another rank was killed, lost or late: the same again may well succeed
@@ -106,6 +107,7 @@ def train(path: Path, overrides: list[str]) -> int:
     """
     launcher.die_with_parent()
     launcher.watch(("INT",))
+    raise_file_limit()
     run: Path | None = None
     code, reason = EXIT_OTHER, "error"
     try:
@@ -148,17 +150,27 @@ def train(path: Path, overrides: list[str]) -> int:
 
 def explain(error: Exception) -> tuple[int, str | None]:
     """The exit code for `error`, and a message with a remedy; None if it is a bug of ours."""
-    import torch
-
     from emo.distributed.collectives import RankError
+    from emo.distributed.environment.device_errors import meaning
 
     said = f"{type(error).__name__}: {error}".splitlines()[0]
-    if isinstance(error, torch.cuda.OutOfMemoryError):
+    means = None if isinstance(error, RankError) else meaning(error)
+    if means == "memory":
         return EXIT_USER_ERROR, (
             "the GPU's memory is full. What helps, in this order: train.accumulation (twice as "
             "many, smaller micro-batches, the same result), model.*.activation_checkpointing=true, "
             "runtime.precision=bf16, strategy zero2 or fsdp over more GPUs, runtime.offload=true "
             f"with zero2. ({said})"
+        )
+    if means == "card":
+        return EXIT_USER_ERROR, (
+            "the installed torch has nothing for this GPU: it was built for compute capability 7.5 "
+            f"(Turing) and newer; train on another one, or with strategy cpu. ({said})"
+        )
+    if means == "transient":
+        return EXIT_TRANSIENT, (
+            "a GPU, or the connection between GPUs, failed: `nvidia-smi` and `dmesg` may say more. "
+            f"The last checkpoint is whole: resume=auto. ({said})"
         )
     if isinstance(error, OSError) and error.errno in atomic.FULL:
         return EXIT_USER_ERROR, (

@@ -13,8 +13,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
-from shards.processes import die_with_parent
+from shards.processes import die_with_parent, raise_file_limit
 
 EXIT_TRANSIENT = 76  # nothing wrong in what was asked for: the same again may well succeed
 
@@ -26,6 +27,7 @@ def main() -> int:
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGINT,SIGQUIT"  # torchrun's, without SIGTERM
+    raise_file_limit()  # of the store that all ranks talk to
     die_with_parent(signal.SIGHUP)  # not SIGKILL: it still has to end its ranks
     from accelerate.commands.launch import main as launch
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -39,7 +41,7 @@ def main() -> int:
         if failure.exitcode < 0:
             name = signal.Signals(-failure.exitcode).name
             memory = ", most often for want of memory" if name == "SIGKILL" else ""
-            print(f"error: rank {rank} was ended by {name}{memory}", file=sys.stderr)
+            print(f"error: rank {rank} was ended by {name}{memory}{records(name)}", file=sys.stderr)
             return EXIT_TRANSIENT
         return 1
     except SignalException:
@@ -47,6 +49,17 @@ def main() -> int:
     except subprocess.CalledProcessError:
         return 1
     return 0
+
+
+def records(name: str) -> str:
+    """For a message: where NCCL left what it did, if it was NCCL that ended a rank."""
+    path = Path(os.environ.get("EMO_EXIT_FILE", "")).with_name("traces")
+    if name != "SIGABRT" or not path.is_file():
+        return ""
+    return (
+        ", as NCCL's watchdog does when a collective takes longer than runtime.timeout_seconds: "
+        f"what each rank waited for is in {path.read_text()} (torchfrtrace reads it)"
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import sys
 import threading
@@ -26,6 +28,16 @@ def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def raise_file_limit() -> None:
+    """Let this process and its children open as many files as the system allows them.
+
+    Each rank that another one talks to is an open socket; the usual limit is 1,024.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS: "unlimited" is more than it allows
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _end_after(parent: BaseProcess) -> None:

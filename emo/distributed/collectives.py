@@ -61,7 +61,8 @@ def lost_ranks_named() -> Iterator[None]:
         said = f"{type(error).__name__}: {text}".splitlines()[0]
         if any(sign in text for sign in _LATE):
             raise RankLate(
-                "another process did not arrive within runtime.timeout_seconds: it hangs, or reads "
+                "another process did not arrive within runtime.timeout_seconds (before the first "
+                "step start_timeout_seconds, in a save save_timeout_seconds): it hangs, or reads "
                 f"its data more slowly than that. The last checkpoint is whole: resume=auto. "
                 f"({said})"
             ) from error
@@ -102,11 +103,30 @@ class Collectives:
 
     def __init__(self, rank: int, world: int, timeout_seconds: float) -> None:
         self.rank, self.world = rank, world
+        self._timeout = timeout_seconds
         self._group = (
             dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
             if world > 1
             else None
         )
+
+    def wait_at_most(self, seconds: float) -> None:
+        """How long a collective of this rank may take from now on, also those of the libraries."""
+        self._timeout = seconds
+        if self._group is not None:
+            for group in (self._group, dist.group.WORLD):
+                # Private, as of torch 2.11; torchtitan shortens its timeouts in the same way.
+                dist.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds), group)
+
+    @contextmanager
+    def waiting_at_most(self, seconds: float) -> Iterator[None]:
+        """The same inside the `with`, if it is longer than what holds outside."""
+        outside = self._timeout
+        self.wait_at_most(max(outside, seconds))
+        try:
+            yield
+        finally:
+            self.wait_at_most(outside)
 
     @property
     def main(self) -> bool:

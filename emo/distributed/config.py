@@ -38,6 +38,8 @@ class RuntimeConfig(Config):
     tf32: bool | None = None
     deterministic: bool = False  # CUDA: the same bits at each run, or an error; slower
     timeout_seconds: PositiveFloat = 600  # a collective that takes longer is a hung rank
+    start_timeout_seconds: PositiveFloat = 1800  # up to the first step's end, with compilation
+    save_timeout_seconds: PositiveFloat = 1800  # while rank 0 writes a checkpoint
     preempt_signals: tuple[Literal["USR1", "USR2", "INT"], ...] = ()  # besides TERM, always heard
 
 

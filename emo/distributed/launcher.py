@@ -47,6 +47,21 @@ def local_world() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def nodes() -> int:
+    """Machines, each with as many processes as this one."""
+    return max(1, world() // local_world())
+
+
+def local_rank() -> int:
+    """The number of this process on its node: that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def main_address() -> str:
+    """Where rank 0 is met."""
+    return os.environ.get("MASTER_ADDR", "127.0.0.1")
+
+
 def is_main() -> bool:
     """Whether this is rank 0."""
     return os.environ.get("RANK", "0") == "0"
@@ -117,6 +132,13 @@ def stop_watching() -> None:
     """
     for number in _watched:
         signal.signal(number, signal.SIG_IGN)
+
+
+def note_traces(folder: Path) -> None:
+    """Tell the launcher where NCCL leaves its records, for its message about a killed rank."""
+    path = os.environ.get(_EXIT_FILE)
+    if path is not None and is_main():
+        Path(path).with_name("traces").write_text(str(folder))
 
 
 def write_exit_code(code: int) -> bool:

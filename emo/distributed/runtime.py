@@ -12,17 +12,18 @@ import io
 import platform
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from emo.distributed import launcher
-from emo.distributed.collectives import Collectives, lost_ranks_named
+from emo.distributed.collectives import Collectives, T, lost_ranks_named
 from emo.distributed.config import ZERO, RunningConfig, RuntimeConfig, RuntimeMismatch
-from emo.distributed.environment import launched, variables
+from emo.distributed.environment import launched, network, variables
 from emo.distributed.strategies import (
     check_device,
     differences,
@@ -31,6 +32,7 @@ from emo.distributed.strategies import (
     mixed_precision,
     on_cpu,
     set_numerics,
+    patience_at_start,
 )
 
 
@@ -48,7 +50,7 @@ class Runtime(Collectives):
 
     def __init__(self, config: RunningConfig, accelerator: Accelerator) -> None:
         super().__init__(
-            accelerator.process_index, accelerator.num_processes, config.timeout_seconds
+            accelerator.process_index, accelerator.num_processes, patience_at_start(config)
         )
         self.config = config
         self.as_launched: list[str] = []
@@ -59,9 +61,18 @@ class Runtime(Collectives):
     @classmethod
     @lost_ranks_named()
     def start(
-        cls, asked: RuntimeConfig, *, accumulation: int, micro_batch: int, clip: float
+        cls,
+        asked: RuntimeConfig,
+        *,
+        accumulation: int,
+        micro_batch: int,
+        clip: float,
+        folder: Path | None = None,
     ) -> Runtime:
         """Join the launched processes. What `asked` leaves open is what the launcher started.
+
+        Args:
+            folder: of the run, below which NCCL records what it did before it hung.
 
         Raises:
             RuntimeMismatch: what the launcher started, or what was left in the environment, is not
@@ -81,6 +92,8 @@ class Runtime(Collectives):
         for line in variables.notes(ours) if launcher.is_main() else ():
             print(line, file=sys.stderr, flush=True)
         variables.replace(config, accumulation, on_cpu(config))
+        network.check()
+        network.prepare(folder, on_cpu(config))
         with library_remarks_hidden():
             accelerator = make_accelerator(config, accumulation, micro_batch, clip)
         problems = differences(config, accelerator)
@@ -107,6 +120,7 @@ class Runtime(Collectives):
         first = (
             f"strategy {self.config.strategy} · {self.world} process{'es' * (self.world > 1)} · "
             f"{self.config.precision} · {device} · torch {torch.__version__} · {platform.node()}"
+            + (f" · {network.describe()}" if launcher.nodes() > 1 else "")
             + (f" · {', '.join(self.as_launched)} as launched" if self.as_launched else "")
         )
         return "\n".join([first, *facts])
@@ -142,6 +156,12 @@ class Runtime(Collectives):
         if self.zero:
             return optimizer.optimizer.loss_scaler  # type: ignore[attr-defined]
         return self.accelerator.scaler
+
+    def first_on_its_node(self, action: Callable[[], T]) -> T:
+        """`action()` on one rank of each node, then on its others; an error on one is on all."""
+        first = launcher.local_rank() == 0
+        result = self.together(lambda: action() if first else None)
+        return self.together(lambda: action() if result is None else result)
 
     def accumulate(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
         """Around each micro-batch: gradients are exchanged at the window's last one only."""

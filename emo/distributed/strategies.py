@@ -106,8 +106,10 @@ def make_accelerator(
     """
     cpu = on_cpu(config)
     group = InitProcessGroupKwargs(
-        backend="gloo" if cpu else "nccl", timeout=timedelta(seconds=config.timeout_seconds)
+        backend="gloo" if cpu else "nccl", timeout=timedelta(seconds=patience_at_start(config))
     )
+    if not cpu and launcher.launched():
+        _take_gpu(config, group)
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
     mixed = mixed_precision(config)
     common: dict[str, Any] = {
@@ -172,6 +174,26 @@ def make_accelerator(
     # a lone process has no group to set up
     handlers = [group, ddp] if launcher.launched() else []
     return Accelerator(cpu=cpu, kwargs_handlers=handlers, **common)
+
+
+def patience_at_start(config: RunningConfig) -> float:
+    """Seconds a collective may take before the first step."""
+    return max(config.timeout_seconds, config.start_timeout_seconds)
+
+
+def _take_gpu(config: RunningConfig, group: InitProcessGroupKwargs) -> None:
+    """Give this rank its GPU before it joins the others, so that nothing of it begins on GPU 0.
+
+    accelerate would join first, and choose the device afterwards. DeepSpeed joins by itself, with
+    the device; for the other strategies accelerate takes the group that it finds.
+    """
+    device = torch.device("cuda", launcher.local_rank())
+    torch.cuda.set_device(device)
+    if config.strategy in ZERO:
+        return
+    # The backends that accelerate would take: FSDP also gathers its states on the CPU.
+    backend = "cuda:nccl,cpu:gloo" if config.strategy == "fsdp" else group.backend
+    dist.init_process_group(backend, timeout=group.timeout, device_id=device)
 
 
 def mixed_precision(config: RunningConfig) -> str:

@@ -19,7 +19,7 @@ from emo.data.plan import Share, check_slices
 from emo.data.source import Batch, check_skipped
 from emo.data.steps import TrainingSteps, trace_of
 from emo.distributed.collectives import Votes
-from emo.distributed.environment import launched
+from emo.distributed.environment import launched, network
 from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
 from emo.evaluation.outputs import StopRequested, fetch, predict_part
@@ -67,9 +67,11 @@ def train(config: ExperimentConfig) -> Outcome:
         accumulation=settings.accumulation,
         micro_batch=micro_batch,
         clip=config.optim.clip or 0.0,
+        folder=config.run,
     )
     config = config.model_copy(update={"runtime": runtime.config})  # what ran is what is recorded
     with open_run(runtime, config) as resumable:
+        network.make_traces(config.run)
         experiment = Experiment.build(runtime, config)
         optimizer = optim.build_optimizer(experiment.model, config.optim, config.runtime.offload)
         model, optimizer = runtime.prepare(experiment.model, optimizer)
@@ -89,6 +91,7 @@ def train(config: ExperimentConfig) -> Outcome:
         what = banner(run, progress)
         tracker.say(what)
         tracker.describe("run", "    " + what.replace("\n", "\n    "), progress.step)
+        runtime.wait_at_most(config.runtime.timeout_seconds)  # all is started, all is compiled
         try:
             outcome = loop(run, progress, started)
             if outcome == "done":
@@ -120,7 +123,8 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
 
     def save() -> None:
         folder = files.checkpoints(config.run)
-        checkpoint.save(runtime, folder, progress, model, optimizer, keep=settings.keep)
+        with runtime.waiting_at_most(config.runtime.save_timeout_seconds):
+            checkpoint.save(runtime, folder, progress, model, optimizer, keep=settings.keep)
 
     def stopped(outcome: Outcome) -> Outcome:
         save()

@@ -24,7 +24,7 @@ from emo.distributed.collectives import Collectives, RankError, Votes
 folder, rank, end = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 dist.init_process_group("gloo", init_method=f"file://{folder}/{end}", rank=rank, world_size=2,
                         timeout=timedelta(seconds=60))
-ranks = Collectives(rank, 2, timeout_seconds=2)
+ranks = Collectives(rank, 2, timeout_seconds=60)
 votes = ranks.vote(Votes(valid=3 + rank, trace=2**60 + rank, failed=rank == 1, stop=False))
 answers = {
     "votes": [votes.valid, votes.skipped, votes.trace, votes.failed, votes.stop],
@@ -38,6 +38,11 @@ try:
     ranks.together(lambda: 1 // rank)
 except Exception as error:
     answers["together"] = f"{type(error).__name__}: {error}"
+ranks.wait_at_most(2)  # training has begun: from here on a late rank is a hung one
+with ranks.waiting_at_most(60):  # but for a save
+    if rank == 1 and end == "late":
+        time.sleep(3)
+    ranks.barrier()
 if rank == 1:
     if end == "late":
         time.sleep(4)

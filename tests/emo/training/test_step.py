@@ -55,8 +55,10 @@ def start(tmp_path: Any) -> Any:
         model.first.requires_grad_(not frozen)
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
         wrapped: Any = accelerator.prepare_optimizer(optimizer)
-        config = SimpleNamespace(precision=precision, strategy="cpu", timeout_seconds=60)
-        runtime = Runtime(config, accelerator)  # type: ignore[arg-type]
+        config = SimpleNamespace(
+            precision=precision, strategy="cpu", timeout_seconds=60, start_timeout_seconds=60
+        )
+        runtime = Runtime(config, accelerator)
         experiment: Any = SimpleNamespace(
             config=SimpleNamespace(
                 model=SimpleNamespace(trained_on="logits"),
