@@ -21,12 +21,12 @@ source "${EMO_SITE:-slurm/site.sh}"
 # site_options KIND: fills the array `words` with sbatch's options for a script of this kind:
 # preprocess, merge, train, crossval, evaluate or tensorboard.
 site_options() {
-    local time=$SITE_TIME_EVALUATE cpus=$SITE_CPUS_TRAIN gpus=$SITE_GPUS_PER_NODE
+    local time=$SITE_TIME_EVALUATE cpus=${SITE_CPUS_TRAIN:-4} gpus=$SITE_GPUS_PER_NODE
     words=(--ntasks-per-node=1)
     case $1 in
         preprocess) time=$SITE_TIME_PREPROCESS cpus=$SITE_CPUS_PREPROCESS gpus=0 ;;
         merge) gpus=0 ;;
-        train | crossval) time=$SITE_TIME_TRAIN ;;
+        train | crossval) time=$SITE_TIME_TRAIN cpus=$(train_cpus) ;;
         tensorboard) time="" cpus=1 gpus=0 ;;
     esac
     if [[ $1 != tensorboard ]]; then
@@ -39,6 +39,23 @@ site_options() {
     if [[ -n $time ]]; then words+=("--time=$time"); fi
     if ((gpus > 0)); then words+=("${SITE_GPU_OPTION:---gpus-per-node=$gpus}"); fi
     words+=("--cpus-per-task=$cpus" "${SITE_SBATCH[@]}")
+}
+
+# train_cpus: cores a node of a training job gets.
+train_cpus() {
+    local by_gpu=$((SITE_GPUS_PER_NODE > 0 ? 8 * SITE_GPUS_PER_NODE : 4))
+    echo "${SITE_CPUS_TRAIN:-$by_gpu}"
+}
+
+# check_cores WORKERS: refuse fewer cores than processes on a node with GPUs. A rank that starts
+# hundreds of kernels a millisecond needs a core for itself, and so does each process that reads.
+check_cores() {
+    local ranks=${SITE_PROCESSES_PER_NODE:-$SITE_GPUS_PER_NODE} cpus needed
+    if ((SITE_GPUS_PER_NODE == 0)) || [[ " ${SITE_SBATCH[*]}" == *" --cpus-per-"* ]]; then return; fi
+    cpus=$(train_cpus) needed=$((ranks * (1 + $1)))
+    if ((cpus >= needed)); then return; fi
+    refuse "SITE_CPUS_TRAIN=$cpus in ${EMO_SITE:-slurm/site.sh}: $ranks ranks with data.workers=$1 are \
+$needed processes a node: ask for as many cores, or set data.workers=$((cpus / ranks > 1 ? cpus / ranks - 1 : 0))"
 }
 
 # Inside a job (an interactive one, for instance), SLURM_* describe that job. sbatch would pass them to
@@ -74,7 +91,7 @@ check_strategy() {
 # refuses, so that a typo shows now, and not after the job has waited in the queue. If the programs are
 # not on this machine, the job itself will report it.
 refuse_bad_configs() {
-    local problems
+    local problems most
     problems=$(
         set +eu # see slurm/step.sh
         site_activate >/dev/null 2>&1
@@ -82,12 +99,20 @@ refuse_bad_configs() {
         one=()
         for word in "$@" --; do
             if [[ $word != -- ]]; then one+=("$word"); continue; fi
-            "${SITE_RUN_IN[@]}" emo config "${one[@]}" 2>&1 >/dev/null & # at once: they start slowly
+            { # all at once: they start slowly
+                if said=$("${SITE_RUN_IN[@]}" emo config "${one[@]}" 2>&1); then
+                    sed -n 's/^  workers: /workers: /p' <<<"$said"
+                else
+                    echo "$said"
+                fi
+            } &
             one=()
         done
         wait
     )
     if grep -q '^error: ' <<<"$problems"; then refuse "nothing is submitted:"$'\n'"$problems"; fi
+    most=$(sed -n 's/^workers: //p' <<<"$problems" | sort -n | tail -1)
+    if [[ -n $most ]]; then check_cores "$most"; fi
 }
 
 # The strategy of trainings for which none is named.

@@ -13,7 +13,7 @@ SITE_SRUN=()                        # any other srun options, e.g. (--container-
 SITE_GPUS_PER_NODE=0                # how many; 0 trains on the CPU
 SITE_GPU_OPTION=""                  # how sbatch is asked, e.g. --gres=gpu:a100:4; empty: --gpus-per-node
 SITE_PROCESSES_PER_NODE=""          # ranks a node; empty: one a GPU, or one where there is none
-SITE_CPUS_TRAIN=4                   # cores a node for training and evaluation
+SITE_CPUS_TRAIN=""                  # cores a node for training; empty: 8 a GPU, or 4 where there is none
 SITE_CPUS_PREPROCESS=4              # cores an array task for preprocessing
 SITE_MEMORY=""                      # sbatch --mem, memory a node, e.g. 64G
 
