@@ -14,8 +14,8 @@
 #
 # Exit code: 0 trained to the end; 75 stopped early with a checkpoint (run again with resume=auto);
 # 143 or 130 (Ctrl-C) stopped before it could save one: an older checkpoint may be there; 76 a process
-# was killed, lost or late (run again with resume=auto); 2 something the user can mend; 1 any other
-# failure.
+# was killed, lost or late, or a GPU failed (run again with resume=auto); 2 something the user can
+# mend; 1 any other failure.
 set -euo pipefail
 
 usage() { sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }

@@ -21,7 +21,7 @@ import torch
 from accelerate import Accelerator
 
 from emo.distributed import launcher
-from emo.distributed.collectives import Collectives, T, lost_ranks_named
+from emo.distributed.collectives import Collectives, lost_ranks_named
 from emo.distributed.config import ZERO, RunningConfig, RuntimeConfig, RuntimeMismatch
 from emo.distributed.environment import launched, network, variables
 from emo.distributed.strategies import (
@@ -157,11 +157,9 @@ class Runtime(Collectives):
             return optimizer.optimizer.loss_scaler  # type: ignore[attr-defined]
         return self.accelerator.scaler
 
-    def first_on_its_node(self, action: Callable[[], T]) -> T:
-        """`action()` on one rank of each node, then on its others; an error on one is on all."""
-        first = launcher.local_rank() == 0
-        result = self.together(lambda: action() if first else None)
-        return self.together(lambda: action() if result is None else result)
+    def once_a_node(self, action: Callable[[], None]) -> None:
+        """`action()` on one rank of each node while the others wait; its error is one on all."""
+        self.together(lambda: action() if launcher.local_rank() == 0 else None)
 
     def accumulate(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
         """Around each micro-batch: gradients are exchanged at the window's last one only."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import huggingface_hub
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -134,6 +135,17 @@ def read_preprocessing(name: str, setting: str) -> Preprocessing:
         raise ModelError(
             f"{setting}: cannot read the preprocessor_config.json of {name!r}: {reason[0]}"
         ) from error
+
+
+def stay_offline() -> None:
+    """From now on read from the cache alone: what is needed is there."""
+    # What HF_HUB_OFFLINE=1 would have set, had it been known at the start.
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+
+
+def is_folder(name: str) -> bool:
+    """Whether `name` is a folder, or means one, and no name on the hub."""
+    return name.startswith(("/", "./", "../", "~")) or Path(name).is_dir()
 
 
 def build_encoder(description: dict[str, Any]) -> Any:

@@ -19,7 +19,12 @@ from emo.distributed.runtime import Runtime
 from emo.models.audio.config import SpeechEncoderConfig
 from emo.models.context.model import ContextModel
 from emo.models.model import EmotionModel
-from emo.models.pretrained import read_preprocessing
+from emo.models.pretrained import (
+    is_folder,
+    load_encoder,
+    read_preprocessing,
+    stay_offline,
+)
 from emo.runs import files
 from emo.runs.finished import best_weights, data_difference, read_record
 from emo.runs.folder import RunError
@@ -55,6 +60,11 @@ class Experiment:
         view = view_of(dataset, config)
         if config.model.context is not None:
             return cls.of_dialogues(dataset, view, config)
+        names = hub_encoders(config)
+        if names and runtime.world > 1:
+            # The hub would turn away 64 ranks that all ask for the same files at once.
+            runtime.once_a_node(lambda: fetch(names))
+            stay_offline()
         tokens = open_tokens(dataset, config)
         rows = training_rows(dataset, view, config.data, audio=config.model.audio is not None)
         statistics = _statistics(runtime, dataset, rows, config)
@@ -122,6 +132,26 @@ class Experiment:
         )
         parameters = sum(p.numel() for p in model.parameters())
         return cls(config, dataset, view, units, samples, plan, model, parameters)
+
+
+def hub_encoders(config: ExperimentConfig) -> dict[str, str]:
+    """The encoders that are names on the hub, by the setting that names them."""
+    text, audio = config.model.text, config.model.audio
+    named = {
+        "model.text.encoder": text.encoder if text else None,
+        "model.audio.encoder": audio.encoder if isinstance(audio, SpeechEncoderConfig) else None,
+    }
+    return {key: name for key, name in named.items() if name and not is_folder(name)}
+
+
+def fetch(encoders: dict[str, str]) -> None:
+    """Put all that is read of these encoders into the cache of this node."""
+    for setting, name in encoders.items():
+        load_encoder(name, setting)
+        if setting == "model.text.encoder":
+            Tokens(name, max_tokens=8)
+        else:
+            read_preprocessing(name, setting)
 
 
 def view_of(dataset: Dataset, config: ExperimentConfig) -> View:
