@@ -31,8 +31,8 @@ from emo.distributed.strategies import (
     make_accelerator,
     mixed_precision,
     on_cpu,
-    set_numerics,
     patience_at_start,
+    set_numerics,
 )
 
 
