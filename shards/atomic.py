@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -177,3 +178,15 @@ def alive(pid: int) -> bool:
         return False
     # A zombie (Z) writes nothing any more; in a container without an init, it may stay for ever.
     return state not in "ZX"
+
+
+SOCKET_PATH = 107  # bytes that the kernel takes, and Python's own names need some 35 of them
+
+
+def short_temporary_folder() -> None:
+    """Let `multiprocessing` put its sockets into /tmp where the temporary folder is too long.
+
+    Call it before processes are started; they inherit the folder.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) > SOCKET_PATH - 37:
+        tempfile.tempdir = os.environ["TMPDIR"] = "/tmp"

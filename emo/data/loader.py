@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from emo.data.source import Batch
 from shards.allocator import keep_freed_memory
+from shards.atomic import short_temporary_folder
 
 AHEAD = 4  # batches that each worker prepares in advance
 ALIGN = 64  # bytes, a cache line: no tensor begins inside one that holds another's end
@@ -76,6 +77,7 @@ class Loader:
         # `DataLoader` has already asked for batch n + workers * AHEAD, which must not be written
         # into the slot of n.
         slots = Slots(self.workers * AHEAD + 1, _bytes_of(self.steps.largest_item()))
+        short_temporary_folder()
         loader = DataLoader(
             _IntoSlots(self.steps, self.order, slots),
             batch_size=None,

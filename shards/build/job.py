@@ -137,7 +137,13 @@ def _make_all(job: Job, corpus: Corpus, mine: Sequence[int], workers: int, deep:
     todo = {number: turns[number] for number in mine if present[number] is None}
     if len(todo) < len(mine):
         kept = f"{len(mine) - len(todo)} of {len(mine)} shards are there already"
-        print(kept, file=sys.stderr)
+        # Nobody must take "published" for "as the corpus is now".
+        compared = (
+            f"all labels, texts and times of the corpus are as they were, and so are "
+            f"{claim.PROBES} of its recordings, or all where there are fewer; a recording "
+            "replaced since is not noticed otherwise: build into another output.folder"
+        )
+        print(f"{kept}: {compared}", file=sys.stderr)
     total = sum(map(len, todo.values()))
     workers = min(workers, len(todo))
     sidecars = _in_process(job, todo) if workers <= 1 else _in_pool(job, todo, workers)
@@ -162,6 +168,7 @@ def _in_pool(job: Job, todo: Todo, workers: int) -> Generator[Sidecar]:
     """
     # One thread for each worker: with a worker a core, more threads only wait for one another. The
     # server hands this environment on, so it must be set before the server starts.
+    atomic.short_temporary_folder()
     os.environ.update(
         {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     )

@@ -172,6 +172,7 @@ def _each(check: Any, units: Sequence[Any], workers: int) -> Iterator[list[Fault
     # Workers are forked from a server that has loaded this module once. Forking this process would
     # copy locks that its other threads hold. The module is named by a string, which no import
     # checks: a wrong name only makes every worker slow to start.
+    atomic.short_temporary_folder()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["shards.store.verify"])
     with ProcessPoolExecutor(min(workers, len(units)), context) as pool:

@@ -1,10 +1,14 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from shards.build import claim
 from shards.build.claim import OtherBuild
@@ -159,3 +163,27 @@ class TestRejected:
         drop = audio | {"low_snr": "drop"}
         with pytest.raises(TooManyRejected, match="low SNR"):
             build(small.config(corpus, tmp_path / "drop", audio=drop), workers=1)
+
+
+def test_a_long_temporary_folder_does_not_matter(built, corpus, small, tmp_path):
+    """A socket's path has at most 107 bytes."""
+    long = tmp_path / ("t" * 90)
+    long.mkdir()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(small.settings(corpus, tmp_path / "out")))
+    command = [sys.executable, "-m", "shards"]
+    for words in (["build", tmp_path / "config.yaml", "workers=2"], ["verify", tmp_path / "out",
+                  "--deep", "--workers", "2"]):  # fmt: skip
+        done = subprocess.run(
+            [*command, *map(str, words)], env=os.environ | {"TMPDIR": str(long)},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert "the corpus they were made of was not read" in done.stdout
+    assert load_manifest(tmp_path / "out").dataset_hash == load_manifest(built).dataset_hash
+
+
+def test_a_second_build_says_what_it_compared(dataset, corpus, small, capsys):
+    build(small.config(corpus, dataset), workers=1)
+    said = capsys.readouterr().err
+    assert "3 of 3 shards are there already: all labels, texts and times" in said
+    assert "a recording replaced since is not noticed otherwise" in said
