@@ -251,13 +251,15 @@ def publish(
     )
     keys = list(COLUMNS)[: list(COLUMNS).index("key")]  # those of `schema.metadata` come first
     metas = source.table.select(keys).take(rows).to_pylist()
+    recordings = source.table["recording"].take(rows).to_pylist()
     samples = [
         Sample(
             sample_key(meta["utterance"], CLEAN),
             meta | {"frames": 0, "tokens": 0},
             {name: of_row[row] for name, of_row in members.items() if row in of_row},
+            recording=recording,
         )
-        for row, meta in zip(rows.tolist(), metas, strict=True)
+        for row, meta, recording in zip(rows.tolist(), metas, recordings, strict=True)
     ]
     draft = atomic.temporary(folder)
     try:

@@ -67,13 +67,6 @@ def merge(
     check_rejected(rejected, build.utterances, max_rejected)
     flagged = [flag for one in sidecars for flag in one.flagged]
     chosen = label_set(build.settings["labels"])
-    table = pa.concat_tables(_table(one, chosen) for one in sidecars)
-    buffer = io.BytesIO()  # in memory first: the manifest holds the hash of the index
-    pq.write_table(table, buffer, compression="zstd")
-    index = buffer.getvalue()
-    tokenizer = None
-    if (text := build.settings["text"]) is not None:
-        tokenizer = tokenizer_facts(folder) | {"max_tokens": text["max_tokens"]}
     shards = [
         ShardEntry(
             name=sidecar.shard_name(one.shard),
@@ -84,6 +77,16 @@ def merge(
         )
         for one in sidecars
     ]
+    table = pa.concat_tables(_table(one, chosen) for one in sidecars)
+    summary = _summary(table, chosen, build.utterances, rejected, flagged, shards)
+    if table["recording"].null_count == len(table):  # shards of older programs: their index stays
+        table = table.drop_columns(["recording"])
+    buffer = io.BytesIO()  # in memory first: the manifest holds the hash of the index
+    pq.write_table(table, buffer, compression="zstd")
+    index = buffer.getvalue()
+    tokenizer = None
+    if (text := build.settings["text"]) is not None:
+        tokenizer = tokenizer_facts(folder) | {"max_tokens": text["max_tokens"]}
     labels = dict(zip(chosen.classes, map(list, chosen.codes), strict=True))
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -102,7 +105,7 @@ def merge(
         label_set=chosen.name,
         tokenizer=tokenizer,
         features=_feature_settings(build.settings),
-        summary=_summary(table, chosen, build.utterances, rejected, flagged, shards),
+        summary=summary,
         shards=shards,
         index_sha256=hashlib.sha256(index).hexdigest(),
     )
@@ -171,6 +174,7 @@ def _table(one: Sidecar, labels: LabelSet) -> pa.Table:
 def _row(shard: int, entry: Entry, labels: LabelSet) -> dict[str, Any]:
     row = dict(entry.meta)
     row |= {"key": entry.key, "shard": shard, "dropped": labels.distribution(row["votes"])[1]}
+    row["recording"] = entry.recording
     for name in MEMBERS:
         place = entry.members.get(name)
         row[f"{name}.offset"] = place and place.offset
@@ -205,6 +209,7 @@ def _summary(
     classes = Counter(names[labels.class_of(code)] for code in clean["label"].to_pylist())
     seconds = [value for value in clean["seconds"].to_pylist() if value is not None]
     ratios = Counter(_snr_bin(value) for value in clean["snr"].to_pylist())
+    recordings = [name for name in clean["recording"].to_pylist() if name is not None]
     return Summary(
         utterances=utterances,
         samples=table.num_rows,
@@ -216,6 +221,7 @@ def _summary(
         flagged=dict(sorted(Counter(one.kind for one in flagged).items())),
         bytes=sum(shard.bytes for shard in shards),
         snr={name: ratios[name] for name in sorted(ratios, key=_bin_order)},
+        same_recordings=len(recordings) - len(set(recordings)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -137,12 +137,14 @@ class _SampleMaker:
         if recording.clipped:
             yield Flag(one.id, "clipped", "the loudest parts are cut flat", one.source)
         rate = config.audio.sample_rate
+        identity = recording.identity
         waves = [(CLEAN, recording.wave)]
         if self.labels.class_of(one.label) >= 0:
             waves += augment.variants(recording.wave, rate, config.augment, config.seed, one.id)
         for variant, wave in waves:
             sound = self.extract(wave, clean=variant == CLEAN)
-            yield self._sample(one, variant, cleaned, len(wave) / rate, ratio, arrays | sound)
+            sample = self._sample(one, variant, cleaned, len(wave) / rate, ratio, arrays | sound)
+            yield replace(sample, recording=identity)
 
     def _sample(
         self,

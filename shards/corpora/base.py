@@ -169,8 +169,8 @@ def same_recordings(utterances: Iterable[Utterance]) -> list[str]:
     lines = [f"{len(group)}: {_first_names(sorted(group))}" for group in alike]
     count = sum(map(len, alike)) - len(alike)
     return [
-        f"WARNING: {count} recordings are byte for byte the same as another; views know nothing of "
-        f"it, so they may stand on both sides of a split:\n{listing(sorted(lines))}"
+        f"WARNING: {count} recordings are byte for byte the same as another; views keep them on "
+        f"one side, but for the corpus' own split:\n{listing(sorted(lines))}"
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import stat
@@ -91,6 +92,11 @@ class Recording:
     wave: np.ndarray
     clipped: bool
     remarks: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the sound (hex), the same whatever the file's name and container."""
+        return hashlib.sha256(self.wave.tobytes()).hexdigest()
 
 
 Segment = tuple[float, float | None]  # seconds; None: to the recording's end

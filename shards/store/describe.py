@@ -28,6 +28,7 @@ def describe_dataset(manifest: Manifest) -> str:
         f"variants    {_named(summary.variants)}",
         f"rejected    {_named(summary.rejected) or 'none'}",
         f"flagged     {_named(summary.flagged) or 'none'}",
+        *_same_recordings(summary.same_recordings),
         f"features    {_features(features) if features else 'none'}",
         f"tokenizer   {_tokenizer(tokenizer) if tokenizer else 'none'}",
         f"dataset     {manifest.dataset_hash}",
@@ -74,6 +75,15 @@ def describe_sample(dataset: Dataset, key: str) -> str:
 
 def _named(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _same_recordings(count: int) -> list[str]:
+    if not count:
+        return []
+    return [
+        f"recordings  {count} are the same sound as another; views keep them on one side, but for "
+        "the official split"
+    ]
 
 
 def _features(chosen: Mapping[str, Any]) -> str:

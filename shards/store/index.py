@@ -58,6 +58,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "key": _TEXT,
     "shard": _INT,
     "dropped": _REAL,  # share of the vote mass outside the configured label set
+    "recording": _TEXT,  # identity of the sound; datasets of older programs lack the column
 }
 for _member in MEMBERS:  # null where a sample has no such member
     COLUMNS |= {f"{_member}.offset": _INT, f"{_member}.size": _INT, f"{_member}.crc32": _INT}
@@ -91,6 +92,7 @@ class Summary(Config):
     flagged: dict[str, int]  # turns that were kept, by what is odd about them
     bytes: int  # of all shards
     snr: dict[str, int]  # turns by bin of 5 dB: "15" is [15, 20); "unknown" without an estimate
+    same_recordings: int = 0  # turns whose sound is that of another turn, the first one left out
 
 
 class Manifest(Config):

@@ -88,13 +88,15 @@ class Sample:
     """One utterance in one variant, ready to be written.
 
     `meta` is the sample's JSON (see `metadata`); `arrays` maps the name of a member ("logmel",
-    "mfcc", "tokens") to its array. `rate` is the sampling rate of its waveform (Hz).
+    "mfcc", "tokens") to its array. `rate` is the sampling rate of its waveform (Hz). `recording`
+    is the identity of the sound that it was made from; only the sidecar and the index have it.
     """
 
     key: str
     meta: dict[str, Any]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     rate: int | None = None
+    recording: str | None = None
 
 
 def sample_key(utterance: str, variant: str) -> str:

@@ -33,11 +33,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One sample of a shard: its key, its metadata (`schema.metadata`), its members' places."""
+    """One sample of a shard: its key, its metadata (`schema.metadata`), its members' places.
+
+    `recording` is the identity of its sound; None without sound, and in shards of older programs.
+    """
 
     key: str
     meta: dict[str, Any]
     members: dict[str, Place]
+    recording: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ def save(folder: Path, sidecar: Sidecar) -> None:
                     for name, place in entry.members.items()
                 },
                 "meta": entry.meta,
+                **({"recording": entry.recording} if entry.recording is not None else {}),
             }
             for entry in sidecar.entries
         ],
@@ -163,6 +168,7 @@ def _parse(number: int, content: Mapping[str, Any]) -> Sidecar:
                 sample["key"],
                 sample["meta"],
                 {name: Place(*place) for name, place in sample["members"].items()},
+                sample.get("recording"),
             )
             for sample in content["samples"]
         ),

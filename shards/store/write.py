@@ -15,6 +15,7 @@ import tarfile
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def write_shard(
             flagged.append(item)
         else:
             # Without its arrays: the bytes are enough, and both would double the memory.
-            samples.append((Sample(item.key, item.meta), encode(item)))
+            samples.append((replace(item, arrays={}), encode(item)))
     try:
         with atomic.disk_errors(path):
             _write_tar(draft, samples)
@@ -95,7 +96,9 @@ def write_shard(
             utterances=utterances,
             size=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
-            entries=tuple(Entry(one.key, one.meta, places[one.key]) for one, _ in samples),
+            entries=tuple(
+                Entry(one.key, one.meta, places[one.key], one.recording) for one, _ in samples
+            ),
             rejected=tuple(rejected),
             flagged=tuple(flagged),
         )

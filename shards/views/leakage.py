@@ -6,17 +6,18 @@ from itertools import combinations
 
 import numpy as np
 
-from shards.views.protocols import PARTS, PROTOCOLS, ViewConfig
+from shards.views.protocols import ALL_PAIRS, PARTS, PROTOCOLS, ViewConfig
 from shards.views.turns import Turns, ViewError
 
 Overlap = dict[str, dict[str, dict[str, float]]]
 
 PAIRS = (("train", "test"), ("train", "val"), ("val", "test"))
 _REPORTED = ("speaker", "text", "dialogue")
+_REPORTED_IF_KNOWN = "recording"  # datasets of older programs do not know it
 
 
 def overlap_of(turns: Turns, members: dict[str, np.ndarray]) -> Overlap:
-    """How many turns of one part have their speaker, text or dialogue in another.
+    """How many turns of one part have their speaker, text, dialogue or recording in another.
 
     Args:
         members: part name -> int64, the turns in it.
@@ -24,12 +25,14 @@ def overlap_of(turns: Turns, members: dict[str, np.ndarray]) -> Overlap:
     Returns:
         `["train-test"]["speaker"]` = `{"turns": n, "share": n / turns of test}`, where n counts the
         turns of the second part whose speaker also occurs in the first; likewise for the other
-        pairs and facts. Turns without text share no text.
+        pairs and facts. Turns without text share no text. Recordings are there only if they are
+        known.
     """
     report: Overlap = {}
+    known = any(value is not None for value in turns.recording)
     for first, second in PAIRS:
         report[f"{first}-{second}"] = {}
-        for fact in _REPORTED:
+        for fact in (*_REPORTED, *([_REPORTED_IF_KNOWN] if known else [])):
             count = len(_shared(turns, fact, members[first], members[second]))
             share = count / max(len(members[second]), 1)
             report[f"{first}-{second}"][fact] = {"turns": count, "share": share}
@@ -48,7 +51,7 @@ def check_rows(
     Raises:
         ViewError: a row is in a part twice, or outside the label set; an augmented variant is in
             validation or test; an utterance (or a variant of it) is in two parts; a speaker,
-            dialogue, text or script is in two parts that the protocol keeps apart.
+            dialogue, text, script or recording is in two parts that the protocol keeps apart.
     """
     members = {}
     for part in PARTS:
@@ -71,7 +74,11 @@ def check_rows(
                 f"{len(both)} utterances (or copies of them) are both in {first} and in "
                 f"{second}, for example {turns.ids[both[0]]}; split by utterance, never by sample"
             )
-    for fact, pairs in PROTOCOLS[config.protocol].keeps_apart(config).items():
+    protocol = PROTOCOLS[config.protocol]
+    promises = protocol.keeps_apart(config)
+    if not protocol.splits_recordings:
+        promises = promises | {"recording": ALL_PAIRS}
+    for fact, pairs in promises.items():
         for pair in pairs:
             first, second = (part for part in PARTS if part in pair)
             shared = _shared(turns, fact, members[first], members[second])

@@ -21,6 +21,9 @@
                          two parts ("Okay.") stays where most of its turns are; its other turns
                          leave the view, which states their number.
 =======================  ==========================================================================
+
+In every protocol but `official`, whose parts are not ours to change, turns with the same recording
+are in one part: the others of them leave the view, which states their number.
 """
 
 from __future__ import annotations
@@ -59,11 +62,13 @@ class Protocol:
             share a value of it. `shards.views.leakage` refuses a view that breaks this.
         fold: the fact whose values are the folds ("session", "speaker"); None for a protocol that
             is drawn by seed.
+        splits_recordings: whether turns with the same recording may be in several parts.
     """
 
     assign: Callable[[Turns, np.ndarray, LabelSet, ViewConfig], tuple[np.ndarray, list[str]]]
     keeps_apart: Callable[[ViewConfig], Promises]
     fold: str | None = None
+    splits_recordings: bool = False
 
 
 def _shares(config: ViewConfig) -> dict[int, float]:
@@ -194,15 +199,36 @@ def _script_disjoint(
     groups = np.where(turns.script == "", own, "script:" + turns.script)
     shares = _shares(config)
     parts = _draw_groups(groups, labels, label_set, shares, config, "script or text")
-    spoken = np.flatnonzero(turns.text != "")
-    _, text = np.unique(turns.text[spoken].astype(str), return_inverse=True)
-    counts = np.zeros((text.max(initial=-1) + 1, len(PARTS)), np.int64)
+    note = _keep_in_one_part(parts, np.flatnonzero(turns.text != ""), turns.text)
+    return parts, [f"turns left out because their text is in another part: {note}"]
+
+
+def keep_recordings_together(turns: Turns, parts: np.ndarray) -> list[str]:
+    """Take turns out of `parts` (int8 [turns]) whose recording is in another part as well.
+
+    A recording stays in the part that has most of its turns.
+
+    Returns:
+        A note with their number, if there are any.
+    """
+    known = np.array([value is not None for value in turns.recording], bool)
+    before = np.count_nonzero(parts == NOWHERE)
+    note = _keep_in_one_part(parts, np.flatnonzero(known & (parts != NOWHERE)), turns.recording)
+    if np.count_nonzero(parts == NOWHERE) == before:
+        return []
+    return [f"turns left out because the same recording is in another part: {note}"]
+
+
+def _keep_in_one_part(parts: np.ndarray, chosen: np.ndarray, values: np.ndarray) -> str:
+    """Leave each value of the `chosen` turns in the part that has most of it; count what left."""
+    _, number = np.unique(values[chosen].astype(str), return_inverse=True)
+    counts = np.zeros((number.max(initial=-1) + 1, len(PARTS)), np.int64)
     # Not `counts[...] += 1`, which would count a pair of indices once however often it occurs.
-    np.add.at(counts, (text, parts[spoken]), 1)
-    gone = spoken[counts.argmax(axis=1)[text] != parts[spoken]]
-    kept = ", ".join(f"{np.sum(parts[gone] == i)} {name}" for i, name in enumerate(PARTS))
+    np.add.at(counts, (number, parts[chosen]), 1)
+    gone = chosen[counts.argmax(axis=1)[number] != parts[chosen]]
+    told = ", ".join(f"{np.sum(parts[gone] == i)} {name}" for i, name in enumerate(PARTS))
     parts[gone] = NOWHERE
-    return parts, [f"turns left out because their text is in another part: {kept}"]
+    return told
 
 
 def _draw_groups(
@@ -275,7 +301,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "leave_one_speaker_out": Protocol(
         _leave_speaker, lambda config: {"speaker": ALL_PAIRS}, fold="speaker"
     ),
-    "official": Protocol(_official, lambda config: {}),
+    "official": Protocol(_official, lambda config: {}, splits_recordings=True),
     "script_disjoint": Protocol(
         _script_disjoint, lambda config: {"script": ALL_PAIRS, "text": ALL_PAIRS}
     ),

@@ -19,7 +19,7 @@ from shards.errors import UserError
 from shards.extract.augment import CLEAN
 
 _SHARED = ("label", "speaker", "session", "dialogue", "split")  # the same for all variants
-COLUMNS = ("utterance", "variant", *_SHARED, "text", "turn")
+COLUMNS = ("utterance", "variant", *_SHARED, "text", "turn", "recording")
 
 _TAG = re.compile(r"\[[^\]]*\]")
 _WORD = re.compile(r"\w+")
@@ -36,7 +36,8 @@ class Turns:
 
     `of_row` int64 [rows]: the utterance of each row. `clean` int64 [n]: its clean row.
     `is_clean` bool [rows]. The rest are object arrays [n]: `text` is normalised (see
-    `normalise_text`), "" where there is none; `script` is "" for a turn that follows no script.
+    `normalise_text`), "" where there is none; `script` is "" for a turn that follows no script;
+    `recording` names the sound, None where it is not known: turns of one name sound the same.
     """
 
     ids: np.ndarray
@@ -51,13 +52,14 @@ class Turns:
     text: np.ndarray
     script: np.ndarray
     turn: np.ndarray
+    recording: np.ndarray
 
 
 def turns_of(source: Mapping[str, Any] | Sequence[Utterance]) -> Turns:
     """The turns behind index columns, or behind a corpus' utterances, which count as clean rows.
 
-    Columns are those of `COLUMNS`, as sequences of equal length or pyarrow columns; `text`, `split`
-    and `turn` may be missing.
+    Columns are those of `COLUMNS`, as sequences of equal length or pyarrow columns; `text`,
+    `split`, `turn` and `recording` may be missing.
 
     Raises:
         ViewError: a column is missing, a sample occurs twice, an utterance has no clean sample, or
@@ -95,7 +97,7 @@ def turns_of(source: Mapping[str, Any] | Sequence[Utterance]) -> Turns:
                 f"{columns[name][clean[of_row[row]]]!r} in {CLEAN!r}; an utterance and its copies "
                 "must be in one part, so rebuild the shards"
             )
-    facts = {name: columns[name][clean] for name in (*_SHARED, "turn")}
+    facts = {name: columns[name][clean] for name in (*_SHARED, "turn", "recording")}
     text = _objects([normalise_text(value) for value in columns["text"][clean]])
     script = _objects([script_of(dialogue) for dialogue in facts["dialogue"]])
     return Turns(ids, of_row, clean, is_clean, text=text, script=script, **facts)
@@ -121,7 +123,9 @@ def _columns(source: Mapping[str, Any] | Sequence[Utterance]) -> dict[str, np.nd
     if isinstance(source, Mapping):
         given = source
     else:
-        given = {name: [getattr(item, name) for item in source] for name in COLUMNS[2:]}
+        # Only a build knows the sounds: a reader does not decode.
+        names = [name for name in COLUMNS[2:] if name != "recording"]
+        given = {name: [getattr(item, name) for item in source] for name in names}
         given |= {"utterance": [item.id for item in source], "variant": [CLEAN] * len(source)}
     missing = [name for name in COLUMNS if name not in given and name not in _OPTIONAL]
     if missing:
@@ -137,7 +141,7 @@ def _columns(source: Mapping[str, Any] | Sequence[Utterance]) -> dict[str, np.nd
     return columns
 
 
-_OPTIONAL = ("text", "split", "turn")
+_OPTIONAL = ("text", "split", "turn", "recording")
 
 
 def _objects(values: list[Any]) -> np.ndarray:

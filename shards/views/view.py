@@ -17,7 +17,14 @@ import numpy as np
 from shards.corpora.labels import LabelSet, label_set
 from shards.corpora.utterance import Utterance
 from shards.views.leakage import Overlap, check_rows, overlap_of
-from shards.views.protocols import PARTS, PROTOCOLS, VAL, ViewConfig, folds_of
+from shards.views.protocols import (
+    PARTS,
+    PROTOCOLS,
+    VAL,
+    ViewConfig,
+    folds_of,
+    keep_recordings_together,
+)
 from shards.views.turns import COLUMNS, Turns, ViewError, turns_of
 
 __all__ = ["COLUMNS", "View", "ViewConfig", "ViewError", "folds", "make_view"]
@@ -80,8 +87,9 @@ class View:
 def make_view(columns: Source, config: ViewConfig) -> View:
     """Split index columns (`COLUMNS`) or utterances into the parts of `config`'s protocol.
 
-    The same turns give the same view, in whatever order the rows are, and whether they come from
-    the index or from a corpus reader. The columns `text`, `split` and `turn` may be missing.
+    The same turns give the same view, in whatever order the rows are. So do the index and a corpus
+    reader, as long as all recordings differ: a reader does not know. The columns `text`, `split`,
+    `turn` and `recording` may be missing.
 
     Raises:
         ViewError: rows contradict each other; these turns cannot be split in this way; a class has
@@ -95,8 +103,11 @@ def make_view(columns: Source, config: ViewConfig) -> View:
         raise ViewError(f"no turn has a label of the set {chosen.name!r}; check corpus and labels")
 
     parts = np.full(len(turns.ids), -1, np.int8)
-    assign = PROTOCOLS[config.protocol].assign
-    parts[inside], notes = assign(_subset(turns, inside), by_turn[inside], chosen, config)
+    protocol = PROTOCOLS[config.protocol]
+    assigned = protocol.assign(_subset(turns, inside), by_turn[inside], chosen, config)
+    parts[inside], notes = assigned
+    if not protocol.splits_recordings:
+        notes += keep_recordings_together(turns, parts)
     _check_classes(parts, by_turn, chosen, config)
 
     # An augmented row keeps its turn's part only if that is training (0).

@@ -51,7 +51,7 @@ def index_of(found):
         for variant in VARIANTS if item.label != "xxx" else VARIANTS[:1]:
             for name in COLUMNS:
                 value = {"utterance": item.id, "variant": variant}.get(name)
-                columns[name].append(getattr(item, name) if value is None else value)
+                columns[name].append(getattr(item, name, None) if value is None else value)
     return columns
 
 
