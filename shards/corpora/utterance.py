@@ -10,6 +10,13 @@ CODES = ("ang", "hap", "exc", "sad", "neu", "fru", "sur", "fea", "dis", "oth", "
 NO_MAJORITY = "xxx"
 
 
+LONG = 60.0  # seconds; longer turns get a warning, because most are segmented wrongly
+WHOLE: tuple[float, float | None] = (
+    0.0,
+    None,
+)  # the segment of a recording that is known to be one turn
+
+
 @dataclass(frozen=True, slots=True)
 class Utterance:
     """One spoken turn of a corpus, as a reader yields it.
@@ -20,7 +27,8 @@ class Utterance:
     order. `source` says where the facts stand (`file:line`), for error messages.
 
     `segment` is the part of `audio` that the turn is, from and to (None: the end); without it, the
-    turn is the whole file. `embedded` names a column and a row (from 0) of a Parquet file, which
+    turn is the whole file. `WHOLE` says that its times are known to be no places in the file.
+    `embedded` names a column and a row (from 0) of a Parquet file, which
     `audio` then is: the recording lies in that cell.
     """
 

@@ -18,12 +18,11 @@ from pydantic import Field
 from shards.configfile import Config
 from shards.errors import UserError
 from shards.extract.audio_container import Contents, examine
+from shards.extract.audio_snr import Remarks, is_clipped, to_full_scale
 from shards.extract.audio_stream import BadContainer
 
 if TYPE_CHECKING:
     import soundfile
-
-Remarks = list[tuple[str, str]]  # kind, reason
 
 
 class AudioConfig(Config):
@@ -31,6 +30,7 @@ class AudioConfig(Config):
 
     sample_rate: int = Field(default=22050, ge=4000, le=192000)  # Hz
     min_seconds: float = Field(default=0.05, gt=0)  # a little more than one frame of 1024 samples
+    max_seconds: float | None = Field(default=None, gt=0)  # none: long turns are told, not rejected
     silence_dbfs: float = Field(default=-80.0, le=-20)  # what never rises above it is silent
     min_snr: float | None = None  # dB, blind estimate (WADA); none: every recording passes
     low_snr: Literal["flag", "drop"] = "flag"  # what happens to a recording below `min_snr`
@@ -62,8 +62,6 @@ LONGEST = 4 * 3600.0  # seconds of sound that are decoded at once
 MOST = 2**27  # values (samples by channels) that are decoded at once: 512 MiB
 BLOCK = 2**16  # samples
 UNKNOWN_FRAMES = 2**48  # a FLAC stream of unknown length has 2^63 - 1 in libsndfile
-FULL_SCALE = 4.0  # floating-point files may peak 12 dB above ±1; more is another scale
-QUIET_INTEGERS = 16.0  # from here on the numbers are those of 16-bit files
 SLIP = 0.1  # seconds that a segment may end behind its recording: rounded times
 
 
@@ -143,7 +141,7 @@ def load(
         raise AudioError("silent", name, detail)
     if rate != config.sample_rate:
         mono = soxr.resample(mono, rate, config.sample_rate)
-    clipped = _is_clipped(samples)
+    clipped = is_clipped(samples)
     return Recording(np.ascontiguousarray(mono), clipped, (*remarks, *more))
 
 
@@ -158,8 +156,11 @@ def _checked(samples: np.ndarray, rate: int, config: AudioConfig) -> tuple[np.nd
     if seconds < config.min_seconds:
         detail = f"{seconds:.3f} s, less than audio.min_seconds = {config.min_seconds}"
         raise BadContainer("too short", detail)
+    if config.max_seconds is not None and seconds > config.max_seconds:
+        detail = f"{seconds:.1f} s, more than audio.max_seconds = {config.max_seconds:g}"
+        raise BadContainer("too long", detail)
     remarks: Remarks = []
-    samples = _to_full_scale(samples, remarks)
+    samples = to_full_scale(samples, remarks)
     if samples.shape[1] > 1:
         # A microphone that was off would halve the level, and its zeros would pass for clipping.
         heard = (samples.max(axis=0) - samples.min(axis=0)) / 2 >= _level(config)
@@ -168,19 +169,6 @@ def _checked(samples: np.ndarray, rate: int, config: AudioConfig) -> tuple[np.nd
             remarks.append(("silent channel", f"left out: channel {off} of {len(heard)}"))
             samples = np.ascontiguousarray(samples[:, heard])
     return samples, remarks
-
-
-def _to_full_scale(samples: np.ndarray, remarks: Remarks) -> np.ndarray:
-    """Samples in ±1, where a floating-point file holds the numbers of 16-bit integers."""
-    peak = float(np.abs(samples).max())
-    whole = peak >= 2 and bool((samples == np.rint(samples)).all())
-    if peak <= FULL_SCALE and not whole:
-        return samples
-    if peak > 2**15 or (peak < QUIET_INTEGERS and not whole):
-        detail = f"samples reach {peak:g}, where ±1 is full scale; export it as 16-bit PCM"
-        raise BadContainer("out of range", detail)
-    remarks.append(("scaled", f"samples reach {peak:g}: divided by 32768, as 16-bit numbers"))
-    return samples / np.float32(2**15)
 
 
 def _level(config: AudioConfig) -> float:
@@ -332,17 +320,3 @@ def _place(segment: Segment | None, samples: int, rate: int) -> tuple[int, int]:
         detail = f"{start:g} s to {until} of a recording of {samples / rate:.3f} s"
         raise BadContainer("outside", f"{detail}; correct start and end")
     return first, min(last, samples)
-
-
-def _is_clipped(samples: np.ndarray) -> bool:
-    """Whether a channel of [samples, channels] runs flat along its extreme value again and again.
-
-    Flat means three equal samples at the channel's maximum or minimum; a clean signal touches its
-    extreme once, a clipped one stays there, whatever the level it was scaled to afterwards.
-    """
-    for channel in samples.T:
-        for extreme in (channel.max(), channel.min()):
-            flat = np.flatnonzero(channel == extreme)
-            if np.count_nonzero(flat[2:] - flat[:-2] == 2) >= 3:
-                return True
-    return False

@@ -14,7 +14,8 @@ quoting: true                   # cells in double quotes; default: in csv, not i
 line_breaks: true               # quoted cells may span lines; default: in csv, unless each line
                                 # would be a row by itself (a quote that is never closed)
 segments: true                  # start and end are places in the recording, and cut from it;
-                                # default: they are if rows with different times share a recording
+                                # default: they are if rows with different times share a recording;
+                                # false: never, even where the times would fit inside the recording
 patterns:                       # named groups of a regular expression become columns
   - {column: path, regex: '(?P<speaker>\\d+)_(?P<emotion>[A-Z]+)\\.wav$'}
 fields:

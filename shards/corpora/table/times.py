@@ -10,9 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from shards.corpora.base import BAD_TIMES, Problem, listing
-from shards.corpora.utterance import Utterance
+from shards.corpora.utterance import LONG, WHOLE, Utterance
 
-LONG = 60.0  # seconds; longer turns get a warning, because most are segmented wrongly
 TO_THE_END = -1.0  # Kaldi's notation for the end of the recording
 
 _MISSING = ("", "nat", "nan", "none", "null", "<na>")
@@ -61,11 +60,15 @@ def cut_segments(
 
     Args:
         wanted: whether they are; None means that they are if rows with different times share a
-            recording.
+            recording. False also keeps a recording from being rejected as one that lacks its cut.
         problems: turns whose segment cannot be cut are added to it.
     """
     if wanted is False:
-        return [*utterances]
+        timed = [one.start is not None or one.end is not None for one in utterances]
+        return [
+            replace(one, segment=WHOLE) if one.audio is not None and has_times else one
+            for one, has_times in zip(utterances, timed, strict=True)
+        ]
     if wanted is None and not _share_recordings(utterances):
         return [*utterances]
     cut = []

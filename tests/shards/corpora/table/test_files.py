@@ -177,13 +177,23 @@ def test_a_segment_without_an_end_or_an_order(tmp_path, dialogue):
 
 def test_the_whole_recording_is_never_taken_for_a_part(tmp_path, dialogue):
     [one] = timed(tmp_path, ["d.wav,1,2,joy"]).utterances  # nothing is shared: is it a part?
-    with pytest.raises(AudioError, match=r"outside: .*segments: true"):
+    with pytest.raises(AudioError, match=r"outside: .*`segments`.*true cuts it"):
         load_turn(one, CONFIG)
     [one] = timed(tmp_path, ["d.wav,1,2,joy"], segments=True).utterances
     np.testing.assert_array_equal(load_turn(one, CONFIG).wave, dialogue[8000:16000])
     [one] = timed(tmp_path, ["d.wav,1,9,joy"], segments=True).utterances
     with pytest.raises(AudioError, match="outside"):
         load_turn(one, CONFIG)
+
+
+def test_segments_false_says_that_times_are_no_places_in_the_file(tmp_path, dialogue):
+    rows = ["d.wav,1,2,joy"]
+    [one] = timed(tmp_path, rows, segments=False).utterances
+    recording = load_turn(one, CONFIG)
+    np.testing.assert_array_equal(recording.wave, dialogue)
+    assert [kind for kind, _ in recording.remarks] == ["other length"]
+    both = timed(tmp_path, [*rows, "d.wav,2,3,joy"], segments=False).utterances
+    assert [len(load_turn(one, CONFIG).wave) for one in both] == [len(dialogue)] * 2
 
 
 def test_times_of_a_longer_recording_are_compared_with_the_file(tmp_path, dialogue):
@@ -209,6 +219,9 @@ def test_a_long_turn_is_told(tmp_path):
     (tmp_path / "t.csv").write_text("id,path,emotion\na,a.wav,joy\n")
     [one] = read(tmp_path, spec).utterances
     assert load_turn(one, CONFIG).remarks == (("long", "61.0 s"),)
+    strict = CONFIG.model_copy(update={"max_seconds": 60.0})
+    with pytest.raises(AudioError, match=r"too long: 61\.0 s, more than audio\.max_seconds = 60"):
+        load_turn(one, strict)
 
 
 def test_durations_of_parquet(tmp_path, dialogue):
