@@ -11,12 +11,12 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from shards import yaml_text
 from shards.errors import UserError, nearest, suggestion
 
 
@@ -28,6 +28,23 @@ class Config(BaseModel):
     """Base of all configurations: unknown keys are errors, instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _at_home(cls, value: Any) -> Any:
+        """Paths in which ~ is a person's home, as in a shell, and not a folder of that name."""
+        return _expanded(value)
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _expanded(one) for key, one in value.items()}
+    if not isinstance(value, Path):
+        return value
+    try:
+        return value.expanduser()
+    except RuntimeError:
+        raise ValueError(f"nobody here has the home folder {value.parts[0]}") from None
 
 
 C = TypeVar("C", bound=Config)
@@ -41,12 +58,14 @@ def load(
 ) -> C:
     """Read YAML file `path` as a `kind`, with `a.b=value` overrides (values are YAML).
 
+    Texts and paths are what was written (`yaml_text`).
+
     Raises:
         ConfigError: the file is missing or not YAML, or one or more keys or values are wrong.
     """
     path = Path(path)
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), loader)
+        raw = yaml_text.read(path.read_text(encoding="utf-8"), kind, loader=loader)
     except IsADirectoryError:
         inside = f": did you mean {path / 'config.yaml'}?" * (path / "config.yaml").is_file()
         raise ConfigError(f"{path} is a folder, not a configuration file{inside}") from None
@@ -98,9 +117,9 @@ def apply_overrides(
     """Return `raw` with every `a.b.c=value` of `overrides` set; values are parsed as YAML.
 
     Where `kind` has a text or a path at the key, what YAML takes for a number, a date or a truth
-    value stays as it was written: speaker 03 is not speaker 3.
+    value stays as it was written (`yaml_text`).
     """
-    result = json.loads(json.dumps(raw))
+    result = json.loads(json.dumps(raw, default=str))  # a copy; a date becomes what was written
     problems = []
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -113,13 +132,10 @@ def apply_overrides(
                 node[name] = {}
             node = node[name]
         try:
-            value = yaml.safe_load(text)
+            value = yaml_text.read(text, kind, key.split("."))
         except yaml.YAMLError:
             problems.append(f"{override!r}: {text!r} is not a YAML value")
             continue
-        is_plain = not isinstance(value, str | list | dict | None)
-        if is_plain and kind is not None and _wants_text(kind, key.split(".")):
-            value = text.strip()
         node[rest[-1]] = value
     if problems:
         raise ConfigError("bad overrides:\n  " + "\n  ".join(problems))
@@ -137,27 +153,6 @@ def digest(value: Any) -> str:
         value = value.model_dump(mode="json")
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _wants_text(kind: type[BaseModel], path: Sequence[str]) -> bool:
-    """Whether the value at `path` of a `kind` is a text or a path and can be no number."""
-    leaves = set(_types_at(kind, path))
-    return bool(leaves & {str, Path}) and not leaves & {int, float, bool}
-
-
-def _types_at(annotation: Any, path: Sequence[str]) -> Iterator[Any]:
-    """The types, unions taken apart, that may stand at `path` below `annotation`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        if path and path[0] in annotation.model_fields:
-            yield from _types_at(annotation.model_fields[path[0]].annotation, path[1:])
-    elif get_origin(annotation) is dict:
-        if path:
-            yield from _types_at(get_args(annotation)[1], path[1:])
-    elif get_origin(annotation) in (Annotated, Union, UnionType):
-        for inner in get_args(annotation):
-            yield from _types_at(inner, path)
-    elif not path and isinstance(annotation, type):
-        yield annotation
 
 
 _NOT_SET = "not set"

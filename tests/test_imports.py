@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 # The rooms, lowest first: a module imports from its own room and from rooms in lines above it.
 # Rooms in one line do not know each other. A name that is not a folder is a module.
 LAYERS = [
-    ("shards", "shards.errors", "shards.configfile", "shards.atomic", "shards.progress",
-     "shards.allocator", "shards.processes", "shards.command_line"),
+    ("shards", "shards.errors", "shards.yaml_text", "shards.configfile", "shards.atomic",
+     "shards.progress", "shards.allocator", "shards.processes", "shards.command_line"),
     ("shards.corpora",),
     ("shards.extract",),
     ("shards.store",),

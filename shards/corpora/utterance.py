@@ -9,12 +9,9 @@ from pathlib import Path
 CODES = ("ang", "hap", "exc", "sad", "neu", "fru", "sur", "fea", "dis", "oth", "cal", "bor")
 NO_MAJORITY = "xxx"
 
-
 LONG = 60.0  # seconds; longer turns get a warning, because most are segmented wrongly
-WHOLE: tuple[float, float | None] = (
-    0.0,
-    None,
-)  # the segment of a recording that is known to be one turn
+# The segment of a turn whose times are known to be no places in its recording.
+WHOLE: tuple[float, float | None] = (0.0, None)
 
 
 @dataclass(frozen=True, slots=True)

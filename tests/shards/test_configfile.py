@@ -92,9 +92,52 @@ def test_a_text_in_an_override_stays_as_it_was_written(tmp_path, override, value
     assert getattr(config, override.split("=")[0].split(".")[0]) == value
 
 
-def test_a_number_where_a_file_should_have_text_is_to_be_quoted(tmp_path):
+def test_a_text_in_a_file_stays_as_it_was_written(tmp_path):
+    config = load(Named, write(tmp_path, "fold: 03\nsize: 03\nruns: {01: 007, on: 1e3}\n"))
+    assert (config.fold, config.size) == ("03", 3)
+    assert config.runs == {"01": Path("007"), "on": Path("1e3")}
+
+
+def test_a_number_that_a_program_gives_for_a_text_is_told():
     with pytest.raises(ConfigError, match=r"fold: must be text, .* 3 for a number: put it in quot"):
-        load(Named, write(tmp_path, "fold: 03\n"))
+        parse(Named, {"fold": 3}, "the test")
+
+
+def test_a_home_folder_is_found_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    written = 'fold: "~/x"\nfolder: ~/a\nruns: {text: ~/b}\n'
+    config = load(Named, write(tmp_path, written))
+    assert config.folder == Path("/home/anna/a")
+    assert config.runs == {"text": Path("/home/anna/b")}
+    assert config.fold == "~/x"  # a text is no path
+    assert load(Named, write(tmp_path, ""), ["folder=~/c"]).folder == Path("/home/anna/c")
+    assert load(Named, write(tmp_path, "folder: a~/b")).folder == Path("a~/b")
+    with pytest.raises(ConfigError, match="folder: nobody here has the home folder ~no-such-user"):
+        load(Named, write(tmp_path, "folder: ~no-such-user/x\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title: a\ntitle: b\n", "the key 'title' stands twice"),
+        ("? [a, b]\n: c\n", "a key is a list or a mapping"),
+        ("inner: {rate: 2020-99-99}\n", "month must be in 1..12"),
+        ("a: " + "[" * 3000, "nested too deeply"),
+        ("a: &a {b: *a}\n", "nested too deeply"),
+        ("a: &a [1, 2]\n" + "".join(
+            f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
+            for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+        ), "more than 100000 values"),
+    ],
+)  # fmt: skip
+def test_yaml_that_would_end_in_a_traceback_or_in_no_memory(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=f"not valid YAML: .*{message}"):
+        load(Outer, write(tmp_path, text))
+
+
+def test_a_date_where_a_number_should_be_is_no_traceback(tmp_path):
+    with pytest.raises(ConfigError, match=r"inner\.rate: .*number"):
+        load(Outer, write(tmp_path, "title: a\ninner: {rate: 2020-01-01}\n"))
 
 
 def test_every_problem_is_reported_at_once_with_a_suggestion(tmp_path):
