@@ -80,7 +80,7 @@ def librosa_loop(paths: Sequence[Path], mfcc: bool) -> Stages:
 
 def librosa_loop_keeping_memory(paths: Sequence[Path], mfcc: bool) -> Stages:
     """The same, with the memory setting of our workers."""
-    from shards.allocator import keep_freed_memory
+    from shards.processes import keep_freed_memory
 
     keep_freed_memory()
     return librosa_loop(paths, mfcc)
@@ -90,9 +90,9 @@ def ours(paths: Sequence[Path], mfcc: bool) -> Stages:
     """What a worker of the preprocessing job does with a recording, up to the arrays."""
     import soxr
 
-    from shards.allocator import keep_freed_memory
     from shards.extract import audio, audio_snr, augment
     from shards.extract.features import Extractor, FeatureConfig
+    from shards.processes import keep_freed_memory
 
     keep_freed_memory()
     native_rate = audio.AudioConfig(sample_rate=SOURCE_RATE)

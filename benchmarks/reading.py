@@ -38,12 +38,12 @@ from emo.data.plan import Plan, Share
 from emo.data.source import Supervision
 from emo.data.steps import TrainingSteps
 from emo.data.utterances import Utterances
-from shards.allocator import keep_freed_memory
 from shards.build import claim
 from shards.build.merge import merge
 from shards.config import ShardConfig
 from shards.configfile import parse
 from shards.corpora.utterance import Utterance
+from shards.processes import keep_freed_memory
 from shards.store.index import open_dataset
 from shards.store.schema import CLEAN, Sample, metadata, sample_key
 from shards.store.sidecar import shard_name

@@ -1,4 +1,4 @@
-"""Child processes: none outlives the process that started it."""
+"""What a process sets for itself: its end with its parent's, and memory that it keeps."""
 
 from __future__ import annotations
 
@@ -44,3 +44,17 @@ def _end_after(parent: BaseProcess) -> None:
     parent.join()
     # Not sys.exit: that would end this thread alone, and the main thread may hang in a read.
     os._exit(1)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library hold on to freed blocks of up to 32 MiB; call once in a worker.
+
+    Processing an utterance takes a dozen arrays of a megabyte or two. glibc gets such blocks from
+    the kernel and returns them when they are freed, so that every array costs page faults, which
+    can take longer than the arithmetic. glibc raises its threshold to the largest block that was
+    ever freed, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD), so freeing one block of nearly that
+    size is enough. Other C libraries are not affected.
+    """
+    import numpy as np  # most processes that only ask for the rest never need it
+
+    np.empty(31 << 20, dtype=np.uint8)

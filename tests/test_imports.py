@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 # Rooms in one line do not know each other. A name that is not a folder is a module.
 LAYERS = [
     ("shards", "shards.errors", "shards.yaml_text", "shards.configfile", "shards.atomic",
-     "shards.progress", "shards.allocator", "shards.processes", "shards.command_line"),
+     "shards.progress", "shards.processes", "shards.command_line"),
     ("shards.corpora",),
     ("shards.extract",),
     ("shards.store",),

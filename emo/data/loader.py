@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from emo.data.source import Batch
-from shards.allocator import keep_freed_memory
 from shards.atomic import short_temporary_folder
+from shards.processes import keep_freed_memory
 
 AHEAD = 4  # batches that each worker prepares in advance
 ALIGN = 64  # bytes, a cache line: no tensor begins inside one that holds another's end

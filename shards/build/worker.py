@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.allocator import keep_freed_memory
 from shards.config import ShardConfig
 from shards.corpora.labels import label_set
 from shards.corpora.utterance import Utterance
 from shards.extract import audio, audio_snr, augment, features, text
 from shards.extract.audio_turn import load_turn
-from shards.processes import die_with_parent
+from shards.processes import die_with_parent, keep_freed_memory
 from shards.store import sidecar
 from shards.store.index import TOKENIZER, shard_path
 from shards.store.schema import CLEAN, Sample, metadata, sample_key

@@ -5,7 +5,7 @@ import sys
 SCRIPT = """
 import resource, sys
 import numpy as np
-from shards.allocator import keep_freed_memory
+from shards.processes import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 def work():
