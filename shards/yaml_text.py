@@ -42,7 +42,7 @@ def read(
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply") from None
     # PyYAML lets pass what int(), float() and date() say of a word that looks like one.
-    except (ValueError, TypeError, AttributeError, OverflowError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, LookupError) as error:
         raise yaml.YAMLError(str(error)) from None
 
 
