@@ -23,7 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
 
 from shards import atomic
-from shards.build import claim
+from shards.build import claim, recordings
 from shards.build.claim import BuildFile
 from shards.build.merge import check_rejected, merge
 from shards.build.vocabulary import commit_tokenizer, draft_tokenizer
@@ -129,6 +129,10 @@ def _make_all(job: Job, corpus: Corpus, mine: Sequence[int], workers: int, deep:
 
     with ThreadPoolExecutor(workers) as pool:  # threads: hashing releases the interpreter's lock
         present = dict(zip(mine, pool.map(lambda n: committed(job, n, deep), mine), strict=True))
+        there = [sidecar for sidecar in present.values() if sidecar is not None]
+        compared = recordings.compare(
+            job.folder, job.config.audio, there, corpus.utterances, deep, pool
+        )
     for number, sidecar in present.items():
         if sidecar is not None:
             collect(sidecar)
@@ -136,14 +140,10 @@ def _make_all(job: Job, corpus: Corpus, mine: Sequence[int], workers: int, deep:
             sidecar_path(job.folder, number).unlink(missing_ok=True)
     todo = {number: turns[number] for number in mine if present[number] is None}
     if len(todo) < len(mine):
-        kept = f"{len(mine) - len(todo)} of {len(mine)} shards are there already"
+        kept = f"{len(there)} of {len(mine)} shards are there already"
         # Nobody must take "published" for "as the corpus is now".
-        compared = (
-            f"all labels, texts and times of the corpus are as they were, and so are "
-            f"{claim.PROBES} of its recordings, or all where there are fewer; a recording "
-            "replaced since is not noticed otherwise: build into another output.folder"
-        )
-        print(f"{kept}: {compared}", file=sys.stderr)
+        same = "all labels, texts and times of the corpus are as they were"
+        print(f"{kept}: {same}{compared}", file=sys.stderr)
     total = sum(map(len, todo.values()))
     workers = min(workers, len(todo))
     sidecars = _in_process(job, todo) if workers <= 1 else _in_pool(job, todo, workers)

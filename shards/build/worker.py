@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.build.recordings import file_size
 from shards.config import ShardConfig
 from shards.corpora.labels import label_set
 from shards.corpora.utterance import Utterance
@@ -137,13 +138,14 @@ class _SampleMaker:
             yield Flag(one.id, "clipped", "the loudest parts are cut flat", one.source)
         rate = config.audio.sample_rate
         identity = recording.identity
+        size = file_size(one)
         waves = [(CLEAN, recording.wave)]
         if self.labels.class_of(one.label) >= 0:
             waves += augment.variants(recording.wave, rate, config.augment, config.seed, one.id)
         for variant, wave in waves:
             sound = self.extract(wave, clean=variant == CLEAN)
             sample = self._sample(one, variant, cleaned, len(wave) / rate, ratio, arrays | sound)
-            yield replace(sample, recording=identity)
+            yield replace(sample, recording=identity, recording_bytes=size)
 
     def _sample(
         self,

@@ -89,7 +89,8 @@ class Sample:
 
     `meta` is the sample's JSON (see `metadata`); `arrays` maps the name of a member ("logmel",
     "mfcc", "tokens") to its array. `rate` is the sampling rate of its waveform (Hz). `recording`
-    is the identity of the sound that it was made from; only the sidecar and the index have it.
+    is the identity of the sound that it was made from, and `recording_bytes` the size of its file;
+    only the sidecar and (the identity) the index have them.
     """
 
     key: str
@@ -97,6 +98,7 @@ class Sample:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     rate: int | None = None
     recording: str | None = None
+    recording_bytes: int | None = None
 
 
 def sample_key(utterance: str, variant: str) -> str:

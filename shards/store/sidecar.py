@@ -36,12 +36,14 @@ class Entry:
     """One sample of a shard: its key, its metadata (`schema.metadata`), its members' places.
 
     `recording` is the identity of its sound; None without sound, and in shards of older programs.
+    `recording_bytes` is the size of the file; None also for a cell of a Parquet file.
     """
 
     key: str
     meta: dict[str, Any]
     members: dict[str, Place]
     recording: str | None = None
+    recording_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,11 @@ def save(folder: Path, sidecar: Sidecar) -> None:
                     for name, place in entry.members.items()
                 },
                 "meta": entry.meta,
-                **({"recording": entry.recording} if entry.recording is not None else {}),
+                **{
+                    name: value
+                    for name in ("recording", "recording_bytes")
+                    if (value := getattr(entry, name)) is not None
+                },
             }
             for entry in sidecar.entries
         ],
@@ -169,6 +175,7 @@ def _parse(number: int, content: Mapping[str, Any]) -> Sidecar:
                 sample["meta"],
                 {name: Place(*place) for name, place in sample["members"].items()},
                 sample.get("recording"),
+                sample.get("recording_bytes"),
             )
             for sample in content["samples"]
         ),

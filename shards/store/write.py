@@ -97,7 +97,8 @@ def write_shard(
             size=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             entries=tuple(
-                Entry(one.key, one.meta, places[one.key], one.recording) for one, _ in samples
+                Entry(one.key, one.meta, places[one.key], one.recording, one.recording_bytes)
+                for one, _ in samples
             ),
             rejected=tuple(rejected),
             flagged=tuple(flagged),

@@ -186,4 +186,6 @@ def test_a_second_build_says_what_it_compared(dataset, corpus, small, capsys):
     build(small.config(corpus, dataset), workers=1)
     said = capsys.readouterr().err
     assert "3 of 3 shards are there already: all labels, texts and times" in said
-    assert "a recording replaced since is not noticed otherwise" in said
+    assert "so is the size of each recording in them (check=deep compares the sound)" in said
+    build(small.config(corpus, dataset), workers=1, deep=True)
+    assert "so is the sound of each recording in them" in capsys.readouterr().err
