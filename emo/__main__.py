@@ -48,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("overrides", nargs="*", metavar="key=value")
 
     command = add("eval", "evaluate trained runs' best checkpoints again, rewrite metrics.json")
-    command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    command.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folders; data.shards=NEW after the data moved"
+    )
 
     command = add("predict", "class probabilities for one recording, one transcript, or both")
     command.add_argument("run", type=Path, help="a run folder, or an exported one")
@@ -211,8 +213,12 @@ def config_command(args: argparse.Namespace) -> int:
 def eval_command(args: argparse.Namespace) -> int:
     from emo.evaluation.reevaluate import evaluate_again
 
-    for run in args.runs:
-        evaluate_again(run)
+    overrides = [word for word in args.runs if "=" in word and not Path(word).is_dir()]
+    runs = [Path(word) for word in args.runs if word not in overrides]
+    if not runs:
+        raise UserError("emo eval: name at least one run folder besides the settings")
+    for run in runs:
+        evaluate_again(run, overrides)
     return 0
 
 

@@ -49,8 +49,14 @@ class Experiment:
     parameters: int  # trained
 
     @classmethod
-    def build(cls, runtime: Runtime, config: ExperimentConfig) -> Experiment:
+    def build(
+        cls, runtime: Runtime, config: ExperimentConfig, *, trained: Path | None = None
+    ) -> Experiment:
         """Open the data, check that it fits the model, and build the model.
+
+        Args:
+            trained: the run folder whose weights will be loaded. What it took from the `init` runs
+                is in there, so that those are not read.
 
         Raises:
             UserError: the shards were made with another tokenizer or lack the feature, a class has
@@ -67,7 +73,9 @@ class Experiment:
             stay_offline()
         tokens = open_tokens(dataset, config)
         rows = training_rows(dataset, view, config.data, audio=config.model.audio is not None)
-        statistics = _statistics(runtime, dataset, rows, config)
+        statistics = load_statistics(trained) if trained else None
+        if statistics is None:
+            statistics = _statistics(runtime, dataset, rows, config)
         samples = Utterances(
             dataset,
             config.inputs,
@@ -88,7 +96,7 @@ class Experiment:
         if config.model.text is not None:
             used = np.concatenate([view.rows(part) for part in PARTS])
             model.branch("text").check_length(int(samples.tokens[used].max(initial=0)))
-        for branch, run in config.init.items():
+        for branch, run in ({} if trained else config.init).items():
             _check_same_data(run, view, dataset)
             model.load_branch(branch, best_weights(run))
         plan = Plan(

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,12 +29,17 @@ class RunError(UserError):
     """A run folder that does not allow what was asked for."""
 
 
-def load_config(run: Path) -> ExperimentConfig:
-    """The resolved configuration of a run folder. Raises RunError if `run` is no run folder."""
+def load_config(run: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """The resolved configuration of a run folder, with `overrides` ("key=value") over it.
+
+    Raises:
+        RunError: `run` is no run folder.
+        ConfigError: an override is wrong.
+    """
     path = files.config(run)
     if not path.is_file():
         raise RunError(f"{run} is no run folder: it has no {files.CONFIG}")
-    return configfile.load(ExperimentConfig, path, [f"run={json.dumps(str(run))}"])
+    return configfile.load(ExperimentConfig, path, [*overrides, f"run={json.dumps(str(run))}"])
 
 
 @contextmanager
@@ -62,6 +67,16 @@ def open_run(runtime: Runtime, config: ExperimentConfig) -> Iterator[Path | None
     finally:
         if handle is not None:
             os.close(handle)
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Lock a run folder that is there, for this process alone. Raises RunError as `lock` does."""
+    handle = lock(run)
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def lock(run: Path) -> int:
