@@ -27,6 +27,12 @@ def validation_scores(
     return values, {name: row["recall"] for name, row in full["classes"].items()}
 
 
+def only_class(predictions: Predictions, view: View) -> str | None:
+    """The class that every row is predicted to be; None if there are several, or no rows."""
+    found = set(predictions.probabilities.argmax(1).tolist())
+    return view.label_set.classes[found.pop()] if len(found) == 1 else None
+
+
 def part_results(
     predictions: Predictions, view: View, dataset: Dataset, temperature: float
 ) -> dict[str, Any]:

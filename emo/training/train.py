@@ -23,7 +23,7 @@ from emo.distributed.environment import launched, network
 from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
 from emo.evaluation.outputs import StopRequested, fetch, predict_part
-from emo.evaluation.results import validation_scores
+from emo.evaluation.results import only_class, validation_scores
 from emo.metrics import improves, in_words, selection_score
 from emo.runs import checkpoint, files, random_state
 from emo.runs.checkpoint import Progress
@@ -35,6 +35,7 @@ from emo.runs.tracker import Tracker
 from emo.training import optim
 from emo.training.closed_form import fit_head
 from emo.training.config import check_skipping
+from emo.training.pace import Clock, Pace
 from emo.training.step import check_loss_scale, train_step
 from emo.training.warm_up import warm_up
 from shards import atomic
@@ -132,7 +133,7 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         return outcome
 
     model.train()
-    clock, loss, overflows = Clock(), math.nan, 0
+    clock, pace, loss, overflows = Clock(), Pace(), math.nan, 0
     norms: deque[float] = deque(maxlen=6)
     for number in range(len(steps) + 1):
         # An epoch has just ended, or the checkpoint was saved between its end and its validation.
@@ -143,7 +144,7 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
                 return stopped("preempted")
             save()
             model.train()
-            clock = Clock()
+            clock, pace = Clock(), Pace()
         if number == len(steps):
             break
 
@@ -179,6 +180,10 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         clock.samples += votes.valid
 
         epoch_ended = progress.data.consumed == 0
+        if runtime.main and pace.is_due(votes.valid) and not epoch_ended:
+            left = -(-(plan.units - progress.data.consumed) // progress.data.global_batch)
+            counts = (plan.steps_per_epoch - left, plan.steps_per_epoch)
+            tracker.say(f"epoch {progress.data.epoch + 1}: {pace.line(*counts, loss)}")
         if progress.step % settings.log_steps == 0 or epoch_ended:
             values = {"loss": loss, "gradient_norm": done.norm, **clock.rates()}
             values |= {f"lr_{name}": rate for name, rate in rates.items()}
@@ -276,32 +281,19 @@ def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
     tracker.write(progress.step, "val", values)
     tracker.write(progress.step, "val_recall", recalls)
     score, loss_now = selection_score(config.train.select, values), values["loss"]
+    only = only_class(predictions, view)
     best = improves(score, loss_now, progress.best, progress.best_loss)
     tracker.say(
         f"epoch {progress.data.epoch}/{config.train.epochs} · step {progress.step} · loss "
         f"{loss:.3f} · validation {in_words(values)}"
         + (" · best" if best else "")
+        + (f" · predicts only {only}" if only else "")
         + (f" · {progress.skipped} damaged samples skipped" if progress.skipped else "")
     )
     progress = replace(progress, validated=progress.data.epoch)
     if not best:
         return progress
     return replace(progress, best=score, best_loss=loss_now, best_step=progress.step)
-
-
-class Clock:
-    """Samples a second, and the share of time spent waiting for data, since the clock started."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self.waited, self.samples = 0.0, 0
-
-    def rates(self) -> dict[str, float]:
-        elapsed = max(1e-9, time.monotonic() - self._start)
-        return {
-            "samples_per_second": self.samples / elapsed,
-            "data_wait_share": self.waited / elapsed,
-        }
 
 
 def banner(run: Run, progress: Progress) -> str:

@@ -87,7 +87,8 @@ class TextBranch(Branch):
         if self.longest is not None and length > self.longest:
             raise ModelError(
                 f"a line has {length} tokens, but the encoder has positions for {self.longest} "
-                f"only: build the shards with text.max_tokens={self.longest}"
+                f"only: build the shards with text.max_tokens={self.longest} and another "
+                "output.folder, and set data.shards to that one"
             )
 
     def describe(self) -> dict[str, Any]:
