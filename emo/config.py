@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,7 +16,10 @@ from shards.configfile import Config
 
 
 class ExperimentConfig(Config):
-    """One run. `init` names trained runs whose branches this one starts from."""
+    """One run. `init` names trained runs whose branches this one starts from.
+
+    Without `run`, its folder is `runs/` and the experiment's name.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     run: Path = Path("runs")
@@ -27,6 +30,14 @@ class ExperimentConfig(Config):
     train: TrainConfig = TrainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     init: dict[ModalityName, Path] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_folder(cls, raw: Any) -> Any:
+        # In `runs` itself the next experiment would find this one and be refused.
+        if isinstance(raw, dict) and isinstance(raw.get("name"), str) and "run" not in raw:
+            return raw | {"run": str(Path("runs") / raw["name"])}
+        return raw
 
     @model_validator(mode="after")
     def _branches_exist(self) -> ExperimentConfig:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from emo.data.dialogues import source_hash, vector_facts
+from emo.distributed.launch_files import TRAIN
 from emo.models.model import EmotionModel
 from emo.runs import files
 from emo.runs.experiment import Experiment
@@ -35,12 +36,14 @@ def record(run: Run) -> None:
     if config.model.text and not (folder / files.TOKENIZER).is_dir():
         shutil.copytree(experiment.dataset.folder / TOKENIZER, folder / files.TOKENIZER)
     command = [
-        f"EMO_PROCESSES={ran.processes}", "launch/train.sh", ran.strategy,
+        f"EMO_PROCESSES={ran.processes}", str(TRAIN.resolve()), ran.strategy,
         str(folder / files.CONFIG), f"run={folder}-again", "resume=never",
     ]  # fmt: skip
+    # Paths in the configuration may be relative to the folder that the run was started in.
     script = (
-        "#!/usr/bin/env bash\n# Repeats this run. Code: "
-        f"{code_version()}\n{' '.join(shlex.quote(c) for c in command)}\n"
+        "#!/usr/bin/env bash\n# Repeats this run, from any folder. Code: "
+        f"{code_version()}\ncd {shlex.quote(str(Path.cwd()))} || exit\n"
+        f"{' '.join(shlex.quote(c) for c in command)}\n"
     )
     atomic.write(folder / files.COMMAND, script.encode())
     contents = facts(experiment) | {
