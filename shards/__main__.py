@@ -116,7 +116,8 @@ def _merge(options: argparse.Namespace) -> int:
     folder = config.output.folder
     build_file = claim.load(folder)
     claim.check_settings(folder, build_file, config)
-    print(describe_dataset(merge(folder, build_file, config.output.max_rejected, tasks)))
+    limits = config.output.max_rejected, tasks, config.max_unknown
+    print(describe_dataset(merge(folder, build_file, *limits)))
     print(f"published   {folder}")
     return 0
 

@@ -114,6 +114,11 @@ class ShardConfig(Config):
             )
         return self
 
+    @property
+    def max_unknown(self) -> float | None:
+        """`text.max_unknown`; None without text."""
+        return None if self.text is None else self.text.max_unknown
+
     def settings(self) -> dict[str, Any]:
         """All that decides the bytes of the shards besides the corpus' content.
 
@@ -127,6 +132,8 @@ class ShardConfig(Config):
             del chosen["audio"], chosen["augment"]
         if self.text is None or self.text.learn is None:
             del chosen["vocabulary_view"]
+        if self.text is not None:
+            chosen["text"].pop("max_unknown", None)
         chosen["output"] = self.output.model_dump(include={"utterances_per_shard", "incomplete"})
         return chosen
 

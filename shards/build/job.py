@@ -93,7 +93,7 @@ def build(
     atomic.remove_stale(folder)
     if task is not None:
         return None
-    return merge(folder, build_file, config.output.max_rejected)
+    return merge(folder, build_file, config.output.max_rejected, max_unknown=config.max_unknown)
 
 
 def _prepare(config: ShardConfig, corpus: Corpus) -> BuildFile:

@@ -49,18 +49,27 @@ class TooManyRejected(UserError):
     """More turns were rejected than the configuration allows."""
 
 
+class TooManyUnknown(UserError):
+    """The tokenizer does not know more of the words than the configuration allows."""
+
+
 def merge(
-    folder: Path, build: BuildFile, max_rejected: float, tasks: int | None = None
+    folder: Path,
+    build: BuildFile,
+    max_rejected: float,
+    tasks: int | None = None,
+    max_unknown: float | None = None,
 ) -> Manifest:
     """Publish the dataset in `folder`, made by `build`; repeating it changes nothing.
 
     Args:
         max_rejected: the largest share of turns that may have been rejected.
         tasks: the number of array tasks, to name those whose shards are missing.
+        max_unknown: the largest share of tokens that may stand for unknown words; None: no limit.
 
     Raises:
         IncompleteDataset: shards are missing, damaged or of another build.
-        TooManyRejected: as `max_rejected` says.
+        TooManyRejected, TooManyUnknown: as `max_rejected` and `max_unknown` say.
     """
     sidecars = _load_all(folder, build, tasks)
     rejected = [rejection for one in sidecars for rejection in one.rejected]
@@ -78,7 +87,11 @@ def merge(
         for one in sidecars
     ]
     table = pa.concat_tables(_table(one, chosen) for one in sidecars)
+    unknown = _unknown(sidecars) if build.settings["text"] is not None else None
+    if max_unknown is not None:
+        _check_unknown(unknown, max_unknown)
     summary = _summary(table, chosen, build.utterances, rejected, flagged, shards)
+    summary = summary.model_copy(update={"unknown": unknown})
     if table["recording"].null_count == len(table):  # shards of older programs: their index stays
         table = table.drop_columns(["recording"])
     buffer = io.BytesIO()  # in memory first: the manifest holds the hash of the index
@@ -134,6 +147,32 @@ def check_rejected(rejected: Sequence[Rejection], turns: int, limit: float) -> N
         f"output.max_rejected={limit:g} allows:\n  " + "\n  ".join(lines[:20] + more) + "\n"
         "correct the corpus, or raise output.max_rejected to leave these turns out"
     )
+
+
+def _unknown(sidecars: Sequence[Sidecar]) -> float | None:
+    """Share of tokens that stand for unknown words; None if a shard with text does not tell."""
+    counts = []
+    for one in sidecars:
+        if one.unknown is not None:
+            counts.append(one.unknown)
+        elif any(entry.meta["tokens"] for entry in one.entries):
+            return None
+    tokens = sum(count for _, count in counts)
+    return round(sum(count for count, _ in counts) / max(tokens, 1), 6)
+
+
+def _check_unknown(share: float | None, limit: float) -> None:
+    if share is None:
+        raise TooManyUnknown(
+            "text.max_unknown is set, but shards made by an older program do not tell how many "
+            "words are unknown: build into another output.folder, or set text.max_unknown=null"
+        )
+    if share > limit:
+        raise TooManyUnknown(
+            f"{100 * share:.3g} % of the tokens are words that the tokenizer does not know, more "
+            f"than text.max_unknown={limit:g} allows: check that text.tokenizer fits the language "
+            "of the corpus, learn a larger vocabulary (text.learn), or raise text.max_unknown"
+        )
 
 
 def _load_all(folder: Path, build: BuildFile, tasks: int | None) -> list[Sidecar]:

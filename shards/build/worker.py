@@ -158,7 +158,10 @@ class _SampleMaker:
     ) -> Sample:
         meta = metadata(one, variant, arrays, cleaned, seconds, ratio)
         rate = self.config.audio.sample_rate
-        return Sample(sample_key(one.id, variant), meta, arrays, rate)
+        unknown = None
+        if self.tokens is not None and cleaned is not None:
+            unknown = self.tokens.unknown(cleaned)
+        return Sample(sample_key(one.id, variant), meta, arrays, rate, unknown=unknown)
 
 
 # This process' maker for the present job. A global, because a pool hands its workers functions and

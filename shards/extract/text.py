@@ -33,6 +33,8 @@ class TextConfig(Config):
     tokenizer: str | None = None  # a name on the hub, or a local folder
     learn: WordPieceConfig | None = None
     max_tokens: int = Field(default=128, ge=3)  # with special tokens; longer texts are cut, flagged
+    # Largest share of tokens that may be [UNK], words that the tokenizer does not know.
+    max_unknown: float | None = Field(default=None, ge=0, le=1)
 
     @model_validator(mode="after")
     def _one_source(self) -> TextConfig:
@@ -114,6 +116,14 @@ class Tokens:
             ids = backend.encode(text).ids
             backend.no_truncation()
         return np.array(ids, dtype=np.int32), cut
+
+    def unknown(self, text: str) -> tuple[int, int]:
+        """How many tokens of `text` stand for unknown words ([UNK]), and how many there are.
+
+        Special tokens around the text are left out, and nothing is cut off.
+        """
+        ids = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+        return ids.count(self._tokenizer.unk_token_id), len(ids)
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer to `folder`, from which this class loads an equal one."""

@@ -31,6 +31,7 @@ def describe_dataset(manifest: Manifest) -> str:
         *_same_recordings(summary.same_recordings),
         f"features    {_features(features) if features else 'none'}",
         f"tokenizer   {_tokenizer(tokenizer) if tokenizer else 'none'}",
+        *_unknown(summary.unknown),
         f"dataset     {manifest.dataset_hash}",
     ]
     if summary.snr and list(summary.snr) != ["unknown"]:
@@ -83,6 +84,15 @@ def _same_recordings(count: int) -> list[str]:
     return [
         f"recordings  {count} are the same sound as another; views keep them on one side, but for "
         "the official split"
+    ]
+
+
+def _unknown(share: float | None) -> list[str]:
+    if not share:
+        return []
+    return [
+        f"unknown     {100 * share:.2g} % of the tokens are words that the tokenizer does not know "
+        "(text.max_unknown sets a limit)"
     ]
 
 

@@ -93,6 +93,7 @@ class Summary(Config):
     bytes: int  # of all shards
     snr: dict[str, int]  # turns by bin of 5 dB: "15" is [15, 20); "unknown" without an estimate
     same_recordings: int = 0  # turns whose sound is that of another turn, the first one left out
+    unknown: float | None = None  # share of tokens that stand for unknown words; None if not known
 
 
 class Manifest(Config):

@@ -90,7 +90,8 @@ class Sample:
     `meta` is the sample's JSON (see `metadata`); `arrays` maps the name of a member ("logmel",
     "mfcc", "tokens") to its array. `rate` is the sampling rate of its waveform (Hz). `recording`
     is the identity of the sound that it was made from, and `recording_bytes` the size of its file;
-    only the sidecar and (the identity) the index have them.
+    only the sidecar and (the identity) the index have them. `unknown` counts the tokens of its text
+    that stand for words which the tokenizer does not know, and all tokens, special ones left out.
     """
 
     key: str
@@ -99,6 +100,7 @@ class Sample:
     rate: int | None = None
     recording: str | None = None
     recording_bytes: int | None = None
+    unknown: tuple[int, int] | None = None
 
 
 def sample_key(utterance: str, variant: str) -> str:

@@ -77,7 +77,9 @@ class Sidecar:
     """All that is known of one committed shard.
 
     `build` is the digest of the settings that made it; `utterances` counts the turns of its slice
-    of the corpus, rejected ones included; `size` and `sha256` are the tar file's.
+    of the corpus, rejected ones included; `size` and `sha256` are the tar file's. `unknown` is the
+    sum of `schema.Sample.unknown` over its turns; None without text and in shards of older
+    programs.
     """
 
     shard: int
@@ -88,6 +90,7 @@ class Sidecar:
     entries: tuple[Entry, ...]
     rejected: tuple[Rejection, ...]
     flagged: tuple[Flag, ...]
+    unknown: tuple[int, int] | None = None
 
 
 def shard_name(number: int) -> str:
@@ -127,6 +130,7 @@ def save(folder: Path, sidecar: Sidecar) -> None:
         ],
         "rejected": [asdict(rejection) for rejection in sidecar.rejected],
         "flagged": [asdict(flag) for flag in sidecar.flagged],
+        **({"unknown": sidecar.unknown} if sidecar.unknown is not None else {}),
     }
     content["digest"] = digest(content)
     atomic.write(sidecar_path(folder, sidecar.shard), json.dumps(content).encode())
@@ -181,4 +185,5 @@ def _parse(number: int, content: Mapping[str, Any]) -> Sidecar:
         ),
         rejected=tuple(Rejection(**rejection) for rejection in content["rejected"]),
         flagged=tuple(Flag(**flag) for flag in content["flagged"]),
+        unknown=tuple(content["unknown"]) if "unknown" in content else None,
     )

@@ -23,7 +23,7 @@ import numpy as np
 from shards import atomic
 from shards.errors import UserError
 from shards.store.codecs import CODECS
-from shards.store.schema import DTYPES, MEMBERS, Sample
+from shards.store.schema import CLEAN, DTYPES, MEMBERS, Sample
 from shards.store.sidecar import Entry, Flag, Place, Rejection, Sidecar, save, shard_name
 
 OWNER = "emo"  # a fixed name in every tar header: who ran the build is no part of the data
@@ -102,6 +102,7 @@ def write_shard(
             ),
             rejected=tuple(rejected),
             flagged=tuple(flagged),
+            unknown=_unknown(sample for sample, _ in samples),
         )
         # The tar first: a sidecar promises that its tar is there.
         with atomic.disk_errors(path):
@@ -110,6 +111,15 @@ def write_shard(
         return sidecar
     finally:
         atomic.discard(draft)
+
+
+def _unknown(samples: Iterable[Sample]) -> tuple[int, int] | None:
+    counts = [
+        sample.unknown
+        for sample in samples
+        if sample.unknown is not None and sample.meta["variant"] == CLEAN
+    ]
+    return (sum(n for n, _ in counts), sum(n for _, n in counts)) if counts else None
 
 
 def _write_tar(draft: Path, samples: list[tuple[Sample, dict[str, bytes]]]) -> None:
