@@ -33,7 +33,7 @@ from shards.corpora.base import Corpus
 from shards.corpora.read import read_corpus
 from shards.corpora.utterance import Utterance
 from shards.errors import UserError
-from shards.extract.features import Extractor
+from shards.extract.features import FEATURES, Extractor
 from shards.progress import progress
 from shards.store.index import TRUTH, Manifest
 from shards.store.sidecar import Rejection, Sidecar, sidecar_path
@@ -173,8 +173,7 @@ def _in_pool(job: Job, todo: Todo, workers: int) -> Generator[Sidecar]:
         {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     )
     context = multiprocessing.get_context("forkserver")
-    modules = [*PRELOAD, *(PRELOAD_FEATURES if job.config.features else ())]
-    context.set_forkserver_preload([*modules, *(PRELOAD_TEXT if job.config.text else ())])
+    context.set_forkserver_preload(preloaded(job.config))
     others = set(multiprocessing.active_children())  # the caller's: never to be killed here
     pool = ProcessPoolExecutor(workers, context, initializer=start_worker)
     waiting = iter(todo.items())
@@ -205,6 +204,17 @@ def _in_pool(job: Job, todo: Todo, workers: int) -> Generator[Sidecar]:
         _end(workers_now)
         pool.shutdown(wait=False, cancel_futures=True)
         atomic.remove_stale(job.folder)  # drafts of workers that were killed
+
+
+def preloaded(config: ShardConfig) -> list[str]:
+    """The modules that workers of a build need."""
+    modules = [*PRELOAD]
+    if config.features is not None:
+        modules += PRELOAD_FEATURES
+        modules += [name for kind in config.features.kinds for name in FEATURES[kind].preload]
+    if config.text is not None:
+        modules += PRELOAD_TEXT
+    return modules
 
 
 def _end(workers: Collection[int]) -> None:

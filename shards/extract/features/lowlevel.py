@@ -166,4 +166,5 @@ LLD = Feature(
     clean_only=True,  # pitch tracking takes longer than all else, and would for each variant again
     section="lowlevel",
     settings=LowLevelConfig,
+    preload=("librosa.core.pitch", "librosa.feature.spectral"),  # with numba: seconds for a worker
 )

@@ -43,6 +43,7 @@ class Feature:
         section: key of its own settings in `features:`, and `settings` their class.
         shared: whether the `SpectrumConfig` is part of the digest of a dataset with only this kind.
         check: raises ValueError for settings with which this kind cannot be computed.
+        preload: modules that only this kind needs, loaded once before a build's workers are forked.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Feature:
     settings: type[Config] | None = None
     shared: bool = True
     check: Callable[[Any], None] = _no_check
+    preload: tuple[str, ...] = ()
 
     @property
     def member(self) -> str:

@@ -12,7 +12,7 @@ import yaml
 
 from shards.build import claim
 from shards.build.claim import OtherBuild
-from shards.build.job import build
+from shards.build.job import build, preloaded
 from shards.build.merge import IncompleteDataset, TooManyRejected, merge
 from shards.store.index import load_manifest, open_dataset
 from shards.store.read import ShardReader
@@ -189,3 +189,32 @@ def test_a_second_build_says_what_it_compared(dataset, corpus, small, capsys):
     assert "so is the size of each recording in them (check=deep compares the sound)" in said
     build(small.config(corpus, dataset), workers=1, deep=True)
     assert "so is the sound of each recording in them" in capsys.readouterr().err
+
+
+def test_workers_load_librosa_once_and_only_for_low_level_descriptors(corpus, small, tmp_path):
+    plain = small.config(corpus, tmp_path / "a")
+    lld = small.config(
+        corpus, tmp_path / "c", features={"kinds": ["lld"]}, augment={"variants": []}
+    )
+    text = small.config(corpus, tmp_path / "b", features=None, augment={"variants": []})
+    assert not any(name.startswith("librosa") for name in (*preloaded(plain), *preloaded(text)))
+    assert "soxr" in preloaded(plain)
+    assert "soxr" not in preloaded(text)
+    added = set(preloaded(lld)) - set(preloaded(plain))
+    assert {name.partition(".")[0] for name in added} == {"librosa"}
+    # Each name is a module, and none is left that computing would load: librosa loads lazily.
+    program = """
+import importlib, sys
+import numpy
+from shards.extract.features.lowlevel import LowLevel, LowLevelConfig
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+before = set(sys.modules)
+wave = numpy.random.default_rng(0).standard_normal(16000, "float32")
+LowLevel(LowLevelConfig(pitch="yin"), 16000)(wave)
+print(sorted(name for name in set(sys.modules) - before if name.startswith("librosa")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *preloaded(lld)], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]", done.stderr
