@@ -93,8 +93,15 @@ def _identity(folder: Path) -> str | None:
 
 def _training_texts(config: ShardConfig, utterances: Sequence[Utterance]) -> list[str]:
     from shards.extract.text import clean
+    from shards.views.turns import ViewError
     from shards.views.view import make_view
 
     texts = [clean(one.text) if one.text is not None else "" for one in utterances]
-    view = make_view(utterances, config.vocabulary_view)
+    try:
+        view = make_view(utterances, config.vocabulary_view)
+    except ViewError as error:
+        raise ViewError(
+            "text.learn takes the training turns of vocabulary_view (labels, protocol, test, val), "
+            f"which cannot be drawn: {error}"
+        ) from None
     return [texts[row] for row in view.train if texts[row]]

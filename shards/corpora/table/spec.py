@@ -215,7 +215,10 @@ class TableSpec(Config):
             for pattern in patterns:
                 path = PurePosixPath(pattern)
                 if not path.parts or path.is_absolute() or ".." in path.parts:
-                    raise ValueError(f"{pattern!r} must be a path inside the corpus' root")
+                    raise ValueError(
+                        f"{pattern!r} must be a path inside the corpus' root: set corpus.root to a "
+                        "folder above (/ will do) and write the path from there"
+                    )
         return groups
 
     @field_validator("encoding")

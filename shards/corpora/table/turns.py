@@ -121,9 +121,12 @@ class RowReader:
         for root in (str(self.root), self._real_root):
             if os.path.commonpath((root, text)) == root:
                 return os.path.join(self.root, os.path.relpath(text, root))
+        above = os.path.commonpath((self.root, text))
+        remedy = f"set corpus.root={above}, a folder above both, and name the tables from there"
+        if not os.path.isabs(value):
+            remedy += "; for paths that begin at the table's folder, `audio` is '{folder}/{COLUMN}'"
         raise _BadValue(
-            f"the audio path {value!r} leads out of the corpus' root {self.root}; set corpus.root "
-            "to a folder above both"
+            f"the audio path {value!r} leads out of the corpus' root {self.root}; {remedy}"
         )
 
     def _text(self, name: str, row: Row) -> str | None:

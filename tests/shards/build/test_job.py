@@ -17,6 +17,7 @@ from shards.build.merge import IncompleteDataset, TooManyRejected, merge
 from shards.store.index import load_manifest, open_dataset
 from shards.store.read import ShardReader
 from shards.store.verify import check_dataset
+from shards.views.turns import ViewError
 
 
 def test_any_layout_of_workers_and_tasks_writes_the_same_bytes(
@@ -218,3 +219,10 @@ print(sorted(name for name in set(sys.modules) - before if name.startswith("libr
         [sys.executable, "-c", program, *preloaded(lld)], capture_output=True, text=True
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_vocabulary_view_that_cannot_be_drawn_is_named(corpus, small, tmp_path):
+    view = {"protocol": "official"}
+    with pytest.raises(ViewError, match=r"text\.learn takes .* vocabulary_view .*official split"):
+        build(small.config(corpus, tmp_path / "out", vocabulary_view=view), workers=1)
+    assert not (tmp_path / "out").exists()

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from table_specs import LABELS, read, text_spec, touch
+from table_specs import LABELS, by_id, read, simple, text_spec, touch
 
+from shards.configfile import ConfigError
 from shards.corpora.base import CorpusError
 from shards.corpora.embedded import read_recording
 from shards.corpora.table.times import seconds
@@ -270,3 +271,30 @@ def test_a_table_that_is_a_pointer_of_git_lfs(tmp_path, suffix):
     (tmp_path / f"t.{suffix}").write_text(pointer)
     with pytest.raises(CorpusError, match="pointer of Git LFS"):
         read(tmp_path, text_spec(f"t.{suffix}"))
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_audio_outside_the_root_names_a_remedy_that_works(tmp_path, absolute):
+    touch(tmp_path, "sound/wav/a.wav")
+    (tmp_path / "lists").mkdir()
+    cell = str(tmp_path / "sound/wav/a.wav") if absolute else "../sound/wav/a.wav"
+    (tmp_path / "lists/t.csv").write_text(f"id,path,text,emotion\na,{cell},x,joy\n")
+    spec = simple(tables="t.csv")
+    with pytest.raises(CorpusError) as caught:
+        read(tmp_path / "lists", spec)
+    assert f"set corpus.root={tmp_path}, a folder above both, and name the tables" in str(
+        caught.value
+    )
+    assert ("'{folder}/{COLUMN}'" in str(caught.value)) == (not absolute)
+    audio = "path" if absolute else "{folder}/{path}"
+    spec = simple(tables="lists/t.csv", fields={"audio": audio})
+    assert by_id(read(tmp_path, spec))["a"].audio == tmp_path / "sound/wav/a.wav"
+
+
+def test_a_table_outside_the_root_can_be_named_from_the_root_of_all(tmp_path):
+    touch(tmp_path, "wav/a.wav")
+    (tmp_path / "t.csv").write_text(f"id,path,text,emotion\na,{tmp_path}/wav/a.wav,x,joy\n")
+    with pytest.raises(ConfigError, match=r"set corpus\.root to a folder above \(/ will do\)"):
+        read(tmp_path / "wav", simple(tables="../t.csv"))
+    found = read("/", simple(tables=str(tmp_path / "t.csv")[1:]))
+    assert by_id(found)["a"].audio == tmp_path / "wav/a.wav"
