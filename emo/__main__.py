@@ -12,13 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from emo.distributed import launcher
-from emo.distributed.launch_files import TRAIN
+from emo.distributed.launch_files import EXIT_SAVED, TRAIN
 from shards import __version__, atomic
 from shards.command_line import CommandParser, parse_words
 from shards.errors import EXIT_USER_ERROR, UserError, run_command_line
 from shards.processes import raise_file_limit
 
-EXIT_SAVED = 75  # stopped early with a checkpoint: EX_TEMPFAIL, "try again"
 EXIT_TRANSIENT = 76  # another rank was killed, lost or late: the same again may well succeed
 EXIT_OTHER = 1
 

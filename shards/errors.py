@@ -6,16 +6,19 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable
 
+EXIT_USER_ERROR = 2
+
 
 class UserError(ValueError):
     """Something the user can mend. The message names what was wrong, where, and what to do.
 
     Every package error that is not a bug of ours derives from this class; the command lines print
-    it alone and exit with `EXIT_USER_ERROR`.
+    it alone and exit with its `exit_code`.
     """
 
+    exit_code = EXIT_USER_ERROR
 
-EXIT_USER_ERROR = 2
+
 EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
 
 
@@ -39,7 +42,7 @@ def run_command_line(command: Callable[[], int | None]) -> int:
         return command() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return error.exit_code
     except KeyboardInterrupt:
         print(
             "\ninterrupted: what was committed stays; run the same command again to go on",

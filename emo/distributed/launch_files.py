@@ -14,6 +14,7 @@ _PACKAGE = Path(__file__).parents[1]
 _FOLDER = _PACKAGE / "launch" if (_PACKAGE / "launch").is_dir() else _PACKAGE.parent / "launch"
 
 TRAIN = _FOLDER / "train.sh"
+EXIT_SAVED = 75  # stopped early with a checkpoint: EX_TEMPFAIL, "try again"
 
 
 def deepspeed_settings(strategy: str) -> Path:

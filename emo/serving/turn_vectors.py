@@ -24,7 +24,7 @@ from emo.data.config import LeftOut
 from emo.data.plan import evaluation_plan
 from emo.data.source import Supervision
 from emo.data.utterances import Utterances
-from emo.distributed.launch_files import run_training
+from emo.distributed.launch_files import EXIT_SAVED, run_training
 from emo.models.model import EmotionModel, rebuild
 from emo.runs import checkpoint, files
 from emo.runs.experiment import load_statistics, open_tokens, view_of
@@ -45,6 +45,12 @@ TURNS_PER_SHARD = 2048  # some megabytes
 
 class VectorsError(UserError):
     """Runs whose branches cannot make vectors for one dataset."""
+
+
+class Unfinished(VectorsError):
+    """A training for `--cross-fit` stopped early and saved: the same command goes on."""
+
+    exit_code = EXIT_SAVED
 
 
 @dataclass(frozen=True)
@@ -186,7 +192,8 @@ def cross_fitted(
     Trains `folds` runs in the run's folder; finished ones are used as they are.
 
     Raises:
-        VectorsError: the run started from other runs' branches, or a fold has not finished.
+        VectorsError: the run started from other runs' branches, or a fold has failed.
+        Unfinished: a fold stopped early and saved.
     """
     if source.config.init:
         raise VectorsError(
@@ -203,7 +210,12 @@ def cross_fitted(
                 f"run={json.dumps(str(run))}", "resume=auto",
                 f"data.left_out={left_out.model_dump_json()}",
             ]  # fmt: skip
-            if run_training(strategy, files.config(source.run), settings):
+            code = run_training(strategy, files.config(source.run), settings)
+            if code == EXIT_SAVED:
+                raise Unfinished(
+                    f"the training of {run} stopped early and saved: run the same command again"
+                )
+            if code:
                 raise VectorsError(
                     f"the training of {run} has not finished: its messages are above; correct what "
                     "they say, then run the same command again"

@@ -6,7 +6,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from emo.__main__ import main
 from emo.config import ExperimentConfig
 from emo.data.config import LeftOut
 from emo.evaluation.calibration import at_temperature
@@ -181,3 +183,16 @@ def test_a_fusion_of_tokens_and_frames_has_no_trained_vectors(tiny, make_setting
     with pytest.raises(VectorsError, match="fuses tokens and frames"):
         write_vectors([tmp_path / "run"], tmp_path / "vectors")
     assert not (tmp_path / "vectors").exists()
+
+
+def test_a_cross_fit_cut_short_ends_as_what_goes_on(runs, tmp_path, monkeypatch, capsys):
+    """A real launch of one process, out of time at once: exit code 75, and no dataset."""
+    monkeypatch.setenv("EMO_PROCESSES", "1")
+    run = tmp_path / "run"
+    shutil.copytree(runs["text"], run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["train"]["max_minutes"] = 0.00001
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["features", str(run), str(tmp_path / "set"), "--cross-fit", "2"]) == 75
+    assert "stopped early and saved: run the same command again" in capsys.readouterr().err
+    assert not (tmp_path / "set").exists()
