@@ -13,6 +13,7 @@ CHECKPOINTS = "checkpoints"
 TOKENIZER = "tokenizer"  # a copy of the dataset's
 STATISTICS = "statistics.json"  # mean and standard deviation per feature bin
 METRICS = "metrics.json"  # the result: every metric of validation and test
+EARLIER_METRICS = "metrics-before.json"  # what was METRICS when a finished run trained further
 BAD_STEP = "bad-step.json"  # the step that ended the run because it was not finite
 EXIT = "exit.json"  # how the last launch ended: exit code and reason
 LOCK = "lock"  # locked while a launch writes here

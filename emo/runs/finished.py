@@ -21,6 +21,12 @@ def is_finished(run: Path) -> bool:
     return files.metrics(run).is_file()
 
 
+def set_results_aside(run: Path) -> None:
+    """Rename the results, if there are any: the run is no longer finished."""
+    if is_finished(run):
+        files.metrics(run).replace(run / files.EARLIER_METRICS)
+
+
 def read_record(run: Path) -> dict[str, Any]:
     """`run.json`: what was trained, on which data, and how the model's input is made.
 

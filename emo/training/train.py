@@ -28,6 +28,7 @@ from emo.metrics import improves, in_words, selection_score
 from emo.runs import checkpoint, files, random_state
 from emo.runs.checkpoint import Progress
 from emo.runs.experiment import Experiment
+from emo.runs.finished import set_results_aside
 from emo.runs.folder import open_run
 from emo.runs.record import record
 from emo.runs.run import Run
@@ -119,6 +120,10 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         share=Share(runtime.world, runtime.rank, settings.accumulation),
     )
     total = progress.step + len(steps)
+    if len(steps):
+        # The result of a finished run that now trains further: while it is there, the run counts as
+        # finished, also when this launch is stopped.
+        runtime.main_decides(partial(set_results_aside, config.run))
     pin = runtime.device.type == "cuda"
     batches = iter(Loader(steps, range(len(steps)), workers=config.data.workers, pin=pin))
 
