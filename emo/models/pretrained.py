@@ -11,7 +11,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import huggingface_hub
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -20,6 +19,7 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from emo.models.branch import ModelError
+from shards.extract.text import ask_hub_once
 
 # Parts of encoders that we do not use: the head for sentence pairs, the vector that replaces masked
 # speech in pretraining. They are removed: DDP would wait for their gradient, which never comes.
@@ -137,12 +137,6 @@ def read_preprocessing(name: str, setting: str) -> Preprocessing:
         ) from error
 
 
-def stay_offline() -> None:
-    """From now on read from the cache alone: what is needed is there."""
-    # What HF_HUB_OFFLINE=1 would have set, had it been known at the start.
-    huggingface_hub.constants.HF_HUB_OFFLINE = True
-
-
 def is_folder(name: str) -> bool:
     """Whether `name` is a folder, or means one, and no name on the hub."""
     return name.startswith(("/", "./", "../", "~")) or Path(name).is_dir()
@@ -176,7 +170,10 @@ def _source(name: str, setting: str) -> str:
     if name.startswith(("/", "./", "../", "~")) and not folder.is_dir():
         raise ModelError(f"{setting}: there is no folder {name}; give a folder made by "
                          "save_pretrained, or a name on the Hugging Face hub")  # fmt: skip
-    return str(folder) if folder.is_dir() else name
+    if folder.is_dir():
+        return str(folder)
+    ask_hub_once()
+    return name
 
 
 def _belongs(key: str, encoder: Any) -> bool:

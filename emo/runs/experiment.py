@@ -19,17 +19,12 @@ from emo.distributed.runtime import Runtime
 from emo.models.audio.config import SpeechEncoderConfig
 from emo.models.context.model import ContextModel
 from emo.models.model import EmotionModel
-from emo.models.pretrained import (
-    is_folder,
-    load_encoder,
-    read_preprocessing,
-    stay_offline,
-)
+from emo.models.pretrained import is_folder, load_encoder, read_preprocessing
 from emo.runs import files
 from emo.runs.finished import best_weights, data_difference, read_record
 from emo.runs.folder import RunError
 from shards.extract.features.waveform import WAVEFORM
-from shards.extract.text import Tokens
+from shards.extract.text import Tokens, stay_offline
 from shards.store.index import TOKENIZER, Dataset, open_dataset
 from shards.views.protocols import PARTS
 from shards.views.view import COLUMNS, View, make_view
@@ -157,7 +152,7 @@ def fetch(encoders: dict[str, str]) -> None:
     for setting, name in encoders.items():
         load_encoder(name, setting)
         if setting == "model.text.encoder":
-            Tokens(name, max_tokens=8)
+            Tokens(name, max_tokens=8, setting=setting)
         else:
             read_preprocessing(name, setting)
 
@@ -194,7 +189,10 @@ def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
         problems.append("the text branch reads tokens, the shards hold none: build them with text")
     elif text and manifest.tokenizer:
         tokens = Tokens(dataset.folder / TOKENIZER, manifest.tokenizer["max_tokens"])
-        if text.encoder and Tokens(text.encoder, tokens.max_tokens).identity != tokens.identity:
+        theirs = (
+            Tokens(text.encoder, tokens.max_tokens, "model.text.encoder") if text.encoder else None
+        )
+        if theirs is not None and theirs.identity != tokens.identity:
             problems.append(
                 f"the shards were tokenized by {manifest.tokenizer['source']}, the encoder "
                 f"{text.encoder} has another tokenizer: build shards with text.tokenizer="

@@ -7,6 +7,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class TokenizerError(UserError):
     """A tokenizer that cannot be loaded or learnt."""
 
 
+HUB_PATIENCE = 5.0  # seconds
 _TAG = re.compile(r"\[[^\[\]]*\]")
 # MELD's files hold Windows-1252 punctuation that was read as Latin-1, and so became C1 control
 # characters. This maps them back.
@@ -82,14 +84,18 @@ class Tokens:
             copy.
     """
 
-    def __init__(self, source: str | Path, max_tokens: int) -> None:
+    def __init__(
+        self, source: str | Path, max_tokens: int, setting: str = "text.tokenizer"
+    ) -> None:
         """Load the tokenizer of a local folder or, by name, of the hub; never with remote code.
+
+        `setting` is the configuration key that `source` comes from, for messages.
 
         Raises:
             TokenizerError: it cannot be found or loaded, has no fast form, or `max_tokens` leaves
                 no room beside its special tokens.
         """
-        self._tokenizer = _load(str(source))
+        self._tokenizer = _load(str(source), setting)
         special = self._tokenizer.num_special_tokens_to_add()
         if max_tokens <= special:
             raise TokenizerError(
@@ -193,13 +199,15 @@ def _save_wordpiece(made: Any, special: list[str], folder: Path) -> None:
     atomic.write(folder / "tokenizer_config.json", json.dumps(settings, indent=2).encode())
 
 
-def _load(source: str) -> Any:
+def _load(source: str, setting: str) -> Any:
     from transformers import AutoTokenizer
 
     local = Path(source).expanduser()
     if not local.is_dir() and (local.is_absolute() or source.startswith((".", "~"))):
-        raise TokenizerError(f"text.tokenizer: there is no folder {source}")
+        raise TokenizerError(f"{setting}: there is no folder {source}")
     name = str(local) if local.is_dir() else source
+    if not local.is_dir():
+        ask_hub_once()
     try:
         # Never `trust_remote_code`: a tokenizer is data, and must not run a stranger's program.
         # False and not the default, which asks on the terminal.
@@ -224,7 +232,7 @@ def _load(source: str) -> Any:
             remedy = (
                 "if this machine cannot reach the hub, download it elsewhere "
                 f"(`hf download {source} --local-dir FOLDER`), copy the folder here and set "
-                "text.tokenizer to it"
+                f"{setting} to it"
             )
         raise TokenizerError(f"cannot load the tokenizer {source!r} ({first}): {remedy}") from error
     if not getattr(tokenizer, "is_fast", False):
@@ -239,3 +247,29 @@ def _load(source: str) -> Any:
             "tokenizer_config.json of the encoder into the folder"
         )
     return tokenizer
+
+
+def stay_offline() -> None:
+    """From now on read what is on the hub from the cache alone."""
+    import huggingface_hub
+
+    # What HF_HUB_OFFLINE=1 would have set, had it been known at the start.
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+
+
+@cache
+def ask_hub_once() -> None:
+    """Ask the hub for any answer; without one in `HUB_PATIENCE`, read from the cache from now on.
+
+    On a machine without a network the client would try again and again, for half a minute a file.
+    """
+    import huggingface_hub
+
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return
+    try:
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=HUB_PATIENCE)
+    # Exception: which one depends on the client's own HTTP library, and on the proxy. Whatever it
+    # is, what is not in the cache ends with a message that says what to do.
+    except Exception:
+        stay_offline()

@@ -15,7 +15,8 @@ LOADS = """
 import sys
 from emo.distributed.config import RuntimeConfig
 from emo.distributed.runtime import Runtime
-from emo.models.pretrained import load_encoder, stay_offline
+from emo.models.pretrained import load_encoder
+from shards.extract.text import stay_offline
 
 runtime = Runtime.start(RuntimeConfig(), accumulation=1, micro_batch=1, clip=0.0)
 runtime.once_a_node(lambda: print("asks", runtime.rank, flush=True))
