@@ -75,6 +75,7 @@ def test_gpus_reach_every_node(cluster, repository: Path, option: str) -> None:
     (elsewhere / "my text.yaml").touch()
     (elsewhere / "my site.sh").write_text(
         f"source slurm/site.sh\nSITE_GPUS_PER_NODE=2 SITE_GPU_OPTION={option}\n"
+        "SITE_CPUS_TRAIN=4\n"  # a node of the test cluster has 8, fewer than 8 a GPU
         f"SITE_RUNS='{elsewhere}/my runs'\n"
     )
     site = {"EMO_SITE": "my site.sh", "PATH": f"{repository}/bin:{cluster.env['PATH']}"}
