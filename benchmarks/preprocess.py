@@ -90,7 +90,8 @@ def ours(paths: Sequence[Path], mfcc: bool) -> Stages:
     """What a worker of the preprocessing job does with a recording, up to the arrays."""
     import soxr
 
-    from shards.extract import audio, audio_snr, augment
+    from shards.extract import audio, augment
+    from shards.extract.audio.snr import wada_snr
     from shards.extract.features import Extractor, FeatureConfig
     from shards.processes import keep_freed_memory
 
@@ -110,7 +111,7 @@ def ours(paths: Sequence[Path], mfcc: bool) -> Stages:
         clock.lap("read")
         wave = soxr.resample(native, SOURCE_RATE, RATE)  # as `audio.read` does at that rate
         clock.lap("resample")
-        audio_snr.wada_snr(wave)
+        wada_snr(wave)
         clock.lap("SNR")
         waves = [wave]
         for variant, one in augment.variants(wave, RATE, augmentation, 1, path.stem):

@@ -16,7 +16,7 @@ from shards.corpora.base import listing, printable
 from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.extract.audio import AudioConfig, AudioError
-from shards.extract.audio_turn import load_turn
+from shards.extract.audio.turn import load_turn
 from shards.store.schema import CLEAN
 from shards.store.sidecar import Entry, Sidecar
 

@@ -14,8 +14,9 @@ from shards.build.recordings import file_size
 from shards.config import ShardConfig
 from shards.corpora.labels import label_set
 from shards.corpora.utterance import Utterance
-from shards.extract import audio, audio_snr, augment, features, text
-from shards.extract.audio_turn import load_turn
+from shards.extract import audio, augment, features, text
+from shards.extract.audio.snr import wada_snr
+from shards.extract.audio.turn import load_turn
 from shards.processes import die_with_parent, keep_freed_memory
 from shards.store import sidecar
 from shards.store.index import TOKENIZER, shard_path
@@ -125,7 +126,7 @@ class _SampleMaker:
         except audio.AudioError as error:
             yield _reject(one, error.kind, str(error))
             return
-        ratio = round(audio_snr.wada_snr(recording.wave), 2)
+        ratio = round(wada_snr(recording.wave), 2)
         if config.audio.min_snr is not None and ratio < config.audio.min_snr:
             reason = f"{ratio} dB is below audio.min_snr = {config.audio.min_snr}"
             if config.audio.low_snr == "drop":

@@ -16,7 +16,7 @@ from shards.corpora.base import CorpusError
 from shards.corpora.embedded import read_recording
 from shards.corpora.table.times import seconds
 from shards.extract.audio import AudioConfig, AudioError
-from shards.extract.audio_turn import load_turn
+from shards.extract.audio.turn import load_turn
 
 RATE = 8000
 CONFIG = AudioConfig(sample_rate=RATE)

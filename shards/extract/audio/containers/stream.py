@@ -15,7 +15,7 @@ SLACK = 64
 
 
 class BadContainer(Exception):
-    """A file that cannot be used; `kind` is one of `audio.Kind`."""
+    """A file that cannot be used; `kind` is one of `shards.extract.audio.Kind`."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(kind, detail)

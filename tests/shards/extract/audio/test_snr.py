@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shards.extract import audio_snr
+from shards.extract.audio.snr import _wada_curve, wada_snr
 
 
 @pytest.mark.parametrize("snr", [-5, 0, 5, 10, 15, 20, 25, 30])
@@ -13,11 +13,11 @@ def test_wada_finds_the_snr_of_its_own_model(snr):
     noise = rng.standard_normal(100_000)
     speech *= np.sqrt(np.mean(noise**2) / np.mean(speech**2) * 10 ** (snr / 10))
     wave = (0.01 * (speech + noise) + 0.02).astype(np.float32)  # an offset must not matter
-    assert audio_snr.wada_snr(wave) == pytest.approx(snr, abs=1.5)
+    assert wada_snr(wave) == pytest.approx(snr, abs=1.5)
 
 
 def test_wada_curve_rises_from_noise_to_speech():
-    _, curve = audio_snr._wada_curve()
+    _, curve = _wada_curve()
     assert (np.diff(curve) > 0).all()
     # For a Gaussian alone, ln E|n| - E ln|n| is known: (ln(2/pi) + Euler's constant + ln 2) / 2.
     assert curve[0] == pytest.approx((np.log(4 / np.pi) + np.euler_gamma) / 2, abs=1e-3)
@@ -26,7 +26,7 @@ def test_wada_curve_rises_from_noise_to_speech():
 def test_wada_orders_one_recording_by_its_noise(speech):
     wave = speech(4.0)
     noise = np.random.default_rng(0).standard_normal(len(wave)).astype(np.float32)
-    estimates = [audio_snr.wada_snr(wave + level * noise) for level in (0.1, 0.03, 0.01, 0.003)]
+    estimates = [wada_snr(wave + level * noise) for level in (0.1, 0.03, 0.01, 0.003)]
     assert estimates == sorted(estimates)
-    assert -20 <= audio_snr.wada_snr(noise) < 0
-    assert -20 <= audio_snr.wada_snr(np.sin(np.arange(9999, dtype=np.float32))) <= 100
+    assert -20 <= wada_snr(noise) < 0
+    assert -20 <= wada_snr(np.sin(np.arange(9999, dtype=np.float32))) <= 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from shards.extract.audio_stream import SLACK, UNKNOWN, BadContainer, Data, Stream, short
+from shards.extract.audio.containers.stream import SLACK, UNKNOWN, BadContainer, Data, Stream, short
 
 # Names that tell a chunk from the padding byte before it.
 CHUNKS = (b"fmt ", b"data", b"fact", b"LIST", b"INFO", b"JUNK", b"junk", b"PAD ", b"FLLR", b"bext",

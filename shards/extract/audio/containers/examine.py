@@ -15,9 +15,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shards.extract import audio_mpeg
-from shards.extract.audio_riff import form, riff
-from shards.extract.audio_stream import SLACK, UNKNOWN, BadContainer, Data, Stream, short
+from shards.extract.audio.containers import mpeg
+from shards.extract.audio.containers.riff import form, riff
+from shards.extract.audio.containers.stream import SLACK, UNKNOWN, BadContainer, Data, Stream, short
 
 POINTERS = (b"version https://git-lfs", b"version https://hawser", b"/annex/objects/")
 
@@ -75,9 +75,9 @@ def _walker(data: Data) -> Callable[[Data], Stream] | None:
     for magic, walk in _WALKERS.items():
         if head.startswith(magic):
             return walk
-    if audio_mpeg.is_mpeg(data):
+    if mpeg.is_mpeg(data):
         return _mpeg
-    if head[:3] == b"ID3" and bytes(data[audio_mpeg.tag_end(data, 0) :][:4]) == b"fLaC":
+    if head[:3] == b"ID3" and bytes(data[mpeg.tag_end(data, 0) :][:4]) == b"fLaC":
         return _flac
     return None
 
@@ -210,7 +210,7 @@ _OGG_CRC = [_ogg_crc(byte) for byte in range(256)]
 
 
 def _mpeg(data: Data) -> Stream:
-    return Stream(audio_mpeg.stream_end(data))
+    return Stream(mpeg.stream_end(data))
 
 
 def _is_tag(rest: bytes) -> bool:

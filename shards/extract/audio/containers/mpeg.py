@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shards.extract.audio_stream import Data
+from shards.extract.audio.containers.stream import Data
 
 # kbit/s by (MPEG 1?, layer), index 1 to 14
 _RATES = {
