@@ -33,7 +33,7 @@ from pathlib import Path
 from safetensors import safe_open
 from table import Table, resident  # this folder's
 
-from emo.__main__ import train
+from emo.commands.training.train import train
 from emo.runs import files
 from emo.serving.export import export
 

@@ -41,11 +41,11 @@ def _setting_keys() -> Iterable[tuple[str, ...]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="emo-shards", description="Turn a corpus of emotional speech into WebDataset shards."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(
         name: str, command: Callable[[argparse.Namespace], int], summary: str, more: str = ""

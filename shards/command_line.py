@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from shards.errors import suggestion
+
 
 class Once(argparse.Action):
     """Stores an option's value; the same option a second time is an error.
@@ -29,13 +31,32 @@ class Once(argparse.Action):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A command's parser: options are named in full, and given once."""
+    """A parser, of a program or a command: options are named in full, given once, and anywhere."""
+
+    _mixing = False
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**(given | {"allow_abbrev": False}))
         self.register("action", None, Once)
         self.register("action", "store", Once)
         self.set_defaults(parser=self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse, with options between the words of one list, too."""
+        # argparse itself gives `A --part val B` only A; its intermixed parsing calls this method.
+        if self._mixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(one) for one in action.choices]
+            message = f"there is no {value!r}{suggestion(str(value), known)}"
+            raise argparse.ArgumentError(action, f"{message} (known: {', '.join(known)})")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.format_usage()}error: {message}\n")

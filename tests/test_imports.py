@@ -41,6 +41,7 @@ LAYERS = [
     ("emo.training",),
     ("emo.comparison",),
     ("emo.serving",),
+    ("emo.commands",),
     ("emo.__main__",),
 ]  # fmt: skip
 GROUND_FLOOR = LAYERS[0]  # its modules may import each other, as long as there is no cycle

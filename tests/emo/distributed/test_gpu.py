@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from emo.__main__ import EXIT_USER_ERROR, explain
+from emo.commands.training.train import EXIT_USER_ERROR, explain
 
 GLOBAL_BATCH = 24
 

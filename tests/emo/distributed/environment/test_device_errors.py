@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from emo.__main__ import explain
+from emo.commands.training.train import explain
 
 CUDA = "CUDA error: {}\nCUDA kernel errors might be asynchronously reported at some other API call"
 NCCL = "NCCL error in: ProcessGroupNCCL.cpp:3690, {}, NCCL version 2.28.9\nLast error:\n{}"
