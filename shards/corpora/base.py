@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from shards.corpora.utterance import CODES, NO_MAJORITY, Utterance
+from shards.corpora.utterance import Utterance
+from shards.corpora.words import in_order
 from shards.errors import UserError
 
 Modality = Literal["audio", "text"]
@@ -210,7 +211,7 @@ def count_table(pairs: Iterable[tuple[str, str]], title: str) -> str:
     """A table of turns by class and by group (session, split), from (group, code) pairs."""
     counts = Counter(pairs)
     groups = sorted({group for group, _ in counts})
-    codes = [code for code in (*CODES, NO_MAJORITY) if any(counts[g, code] for g in groups)]
+    codes = in_order(code for _, code in counts)
     width = max(6, *(len(group) + 1 for group in groups)) if groups else 6
     rows = [[title, *groups, "all"]]
     for code in codes:

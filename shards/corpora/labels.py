@@ -1,7 +1,8 @@
 """Label sets: which emotion codes make which class, and what annotators' votes mean in them.
 
-A corpus keeps its own codes (`utterance.CODES`); a label set groups them into the classes of one
-experiment. Codes outside the set, and turns without a majority (`xxx`), belong to no class.
+A turn's label is a code that corpora share or a word of its corpus (`words.py`); a label set groups
+them into the classes of one experiment, and may name them by code or word. What is outside the set,
+and turns without a majority (`xxx`), belongs to no class.
 """
 
 from __future__ import annotations
@@ -15,22 +16,8 @@ import numpy as np
 from pydantic import AfterValidator
 
 from shards.corpora.utterance import CODES, NO_MAJORITY
+from shards.corpora.words import CODE_NAMES, code_of
 from shards.errors import UserError, suggestion
-
-CODE_NAMES = {
-    "ang": "anger",
-    "hap": "happiness",
-    "exc": "excitement",
-    "sad": "sadness",
-    "neu": "neutral",
-    "fru": "frustration",
-    "sur": "surprise",
-    "fea": "fear",
-    "dis": "disgust",
-    "oth": "other",
-    "cal": "calm",
-    "bor": "boredom",
-}
 
 
 def _one_class_each(codes: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -66,7 +53,7 @@ class LabelSetError(UserError):
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Classes in their fixed order, each with the codes that it gathers."""
+    """Classes in their fixed order, each with the codes (and words) that it gathers."""
 
     name: str
     classes: tuple[str, ...]
@@ -109,21 +96,24 @@ class LabelSet:
 def label_set(spec: str | Mapping[str, Sequence[str]]) -> LabelSet:
     """The label set called `spec`, or one made of a map from class names to codes (in its order).
 
+    A map may name a code by its word: `anger: [ang]` and `anger: [angry]` are the same class.
+
     Raises:
-        LabelSetError: the name is unknown, a code is unknown or used twice, a class has no code,
-            or there are fewer than two classes.
+        LabelSetError: the name is unknown, a code is used twice, a class has no code, or there are
+            fewer than two classes.
     """
     if isinstance(spec, str):
         if spec not in LABEL_SETS:
             raise LabelSetError(
                 f"unknown label set {spec!r}: use one of {', '.join(LABEL_SETS)}, "
-                f"or a map from class names to codes{suggestion(spec, LABEL_SETS)}"
+                f"or a map from class names to codes or words{suggestion(spec, LABEL_SETS)}"
             )
         groups: Mapping[str, Sequence[str]] = LABEL_SETS[spec]
         name = spec
     else:
         _check_groups(spec)
-        groups, name = spec, "custom"
+        groups = {one: [*map(code_of, words)] for one, words in spec.items()}
+        name = "custom"
     return LabelSet(name, tuple(groups), tuple(tuple(codes) for codes in groups.values()))
 
 
@@ -138,15 +128,16 @@ def _check_groups(groups: Mapping[str, Sequence[str]]) -> None:
             continue
         if not codes:
             problems.append(f"class {name!r} has no codes")
-        for code in codes:
-            if code == NO_MAJORITY:
+        for word in codes:
+            code = code_of(word)
+            if not code:
+                problems.append(f"class {name!r} names an empty word")
+            elif code == NO_MAJORITY:
                 problems.append(
                     f"class {name!r}: {NO_MAJORITY} marks turns without a majority; it is no class"
                 )
-            elif code not in CODES:
-                problems.append(f"class {name!r}: unknown code {code!r}; known: {', '.join(CODES)}")
             elif code in owner:
-                problems.append(f"code {code!r} is in {owner[code]!r} and again in {name!r}")
+                problems.append(f"{word!r} is in {owner[code]!r} and again in {name!r}")
             else:
                 owner[code] = name
     if problems:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-# IEMOCAP's own codes, and two that other corpora need. `NO_MAJORITY` is a hard label only.
+# The codes that corpora share: IEMOCAP's own, and two more. Other emotions go by their words
+# (`words.py`). Never add to them: they are the classes of the label set "all". `NO_MAJORITY` is a
+# hard label only.
 CODES = ("ang", "hap", "exc", "sad", "neu", "fru", "sur", "fea", "dis", "oth", "cal", "bor")
 NO_MAJORITY = "xxx"
 
@@ -19,7 +21,8 @@ class Utterance:
     """One spoken turn of a corpus, as a reader yields it.
 
     `votes` holds one entry an annotator: the codes that he named (usually one). `label` is the
-    release's hard label, a code or `NO_MAJORITY`, never recomputed. Times are seconds.
+    release's hard label, never recomputed: a code, a word (`words.code_of`) or `NO_MAJORITY`. Times
+    are seconds.
     At least one of `audio` and `text` is given. `turn` counts from 0 inside the dialogue, in time
     order. `source` says where the facts stand (`file:line`), for error messages.
 

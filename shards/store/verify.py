@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from shards import atomic
-from shards.corpora.utterance import CODES, NO_MAJORITY
+from shards.corpora.words import code_of
 from shards.errors import UserError
 from shards.extract.features import FEATURES
 from shards.progress import progress
@@ -267,7 +267,7 @@ def _members(
                 yield Fault(where, "its metadata is not the index row's")
         else:
             yield from _array(where, member, body, row, expected)
-    if row["label"] not in (*CODES, NO_MAJORITY):
+    if not row["label"] or code_of(row["label"]) != row["label"]:
         yield Fault(f"{name}: {row['key']}", f"unknown label {row['label']!r}")
     if row["variant"] not in VARIANTS:
         yield Fault(f"{name}: {row['key']}", f"unknown variant {row['variant']!r}")

@@ -8,14 +8,15 @@ dialogues whole, they still serve as context (`View.dialogues`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from shards.corpora.labels import LabelSet, label_set
-from shards.corpora.utterance import Utterance
+from shards.corpora.utterance import CODES, Utterance
+from shards.errors import nearest
 from shards.views.leakage import Overlap, check_rows, overlap_of
 from shards.views.protocols import (
     PARTS,
@@ -101,6 +102,7 @@ def make_view(columns: Source, config: ViewConfig) -> View:
     inside = np.flatnonzero(by_turn >= 0)
     if not len(inside):
         raise ViewError(f"no turn has a label of the set {chosen.name!r}; check corpus and labels")
+    lacking = _check_words(chosen, classes)
 
     parts = np.full(len(turns.ids), -1, np.int8)
     protocol = PROTOCOLS[config.protocol]
@@ -124,7 +126,7 @@ def make_view(columns: Source, config: ViewConfig) -> View:
         **rows,
         labels=labels,
         overlap=overlap_of(turns, members),
-        notes=tuple(notes),
+        notes=(*lacking, *notes),
         digest=_digest(turns, rows),
         _dialogue_rows=dialogue_rows,
         _dialogue_parts=dialogue_parts,
@@ -145,6 +147,25 @@ def _subset(turns: Turns, chosen: np.ndarray) -> Turns:
     per_row = ("of_row", "is_clean")  # not needed to assign parts
     facts = [f.name for f in fields(turns) if f.name not in per_row]
     return replace(turns, **{name: getattr(turns, name)[chosen] for name in facts})
+
+
+def _check_words(chosen: LabelSet, there: Collection[str]) -> list[str]:
+    """A note on words of the set that no turn has; codes that all corpora share may be absent.
+
+    Raises:
+        ViewError: such a word is almost that of turns which would be left out.
+    """
+    lacking = [word for codes in chosen.codes for word in codes if word not in {*there, *CODES}]
+    outside = [word for word in there if chosen.class_of(word) < 0]
+    near = {word: found for word in lacking if (found := nearest(word, outside, cutoff=0.75))}
+    if near:
+        raise ViewError(
+            "; ".join(
+                f"no turn has {word!r} of the label set {chosen.name!r}: did you mean {found!r}?"
+                for word, found in near.items()
+            )
+        )
+    return [f"no turn has the label {', '.join(map(repr, lacking))}"] if lacking else []
 
 
 def _check_classes(

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from shards.corpora.labels import CODE_NAMES, label_set
+from shards.corpora.labels import label_set
+from shards.corpora.words import CODE_NAMES
 
 SESSIONS = ("1", "2", "3", "4", "5")
 SCRIPTS = ("01_1", "01_2", "01_3", "02_1", "02_2", "03_1", "03_2")

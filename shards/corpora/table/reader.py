@@ -31,7 +31,9 @@ fields:
   start: begin                  # seconds, 1.5s, hours:minutes:seconds, 0 days 00:00:01.5
   end: end
   split: part                   # train, val (dev, valid, validation), test
-labels: {anger: ang, joy: hap, unclear: xxx}    # the corpus' own words -> codes of utterance.py
+labels: {anger: ang, joy: hap, scorn: contempt, unclear: xxx}   # the corpus' own words -> codes
+                                # of utterance.py, or any word; case and blanks do not matter
+exact_labels: true              # unless the spec says so
 ```
 Words and numbers of the file are read as they are written: 01 is not 1, and no is a word.
 `id`, `label`, and one of `audio` and `text` are required. Left out, `votes` is one vote for the
@@ -65,6 +67,7 @@ from shards.corpora.table.spec import SpecLoader, TableSpec
 from shards.corpora.table.times import cut_segments, time_notes
 from shards.corpora.table.turns import Order, RowReader
 from shards.corpora.utterance import Utterance
+from shards.corpora.words import KNOWN, meant
 
 MOST_COLUMNS = 12  # a count table with more groups than this is not read by anybody
 
@@ -113,6 +116,7 @@ def read(config: TableConfig) -> Corpus:
     turns = [turn for number, row in enumerate(rows) if (turn := reader.read(row, number))]
     utterances = cut_segments(_number_turns(turns), spec.segments, reader.problems)
     _check_dialogues(utterances, errors)
+    reader.words.report(errors)
     errors.raise_if_any(root)
     # The first problem of each turn: going backwards, the first one is stored last, and stays.
     first = {problem.where: problem for problem in reversed(reader.problems)}
@@ -182,6 +186,7 @@ def _describe(spec: TableSpec, root: Path, utterances: list[Utterance]) -> list[
     ]
     if spec.fields.speaker.constant is not None:
         notes.append("no speakers are named: no protocol can keep them apart")
+    notes += _own_words(utterances)
     splits = Counter(item.split for item in utterances)
     if set(splits) != {None}:
         notes.append(count_table(((str(i.split), i.label) for i in utterances), "by split"))
@@ -191,3 +196,17 @@ def _describe(spec: TableSpec, root: Path, utterances: list[Utterance]) -> list[
     else:
         notes.append(count_table((("turns", i.label) for i in utterances), "by class"))
     return notes
+
+
+def _own_words(utterances: list[Utterance]) -> list[str]:
+    counts = Counter(one.label for one in utterances if one.label not in KNOWN)
+    if not counts:
+        return []
+    lines = []
+    for word, count in counts.most_common():
+        hint = f" (did you mean {near!r}?)" if (near := meant(word)) else ""
+        lines.append(f"{word} {count}{hint}")
+    return [
+        f"emotions of this corpus' own, which take part where a label set names them: "
+        f"{', '.join(lines)}"
+    ]

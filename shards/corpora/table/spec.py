@@ -11,7 +11,7 @@ import yaml
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from shards.configfile import Config
-from shards.corpora.utterance import CODES, NO_MAJORITY
+from shards.corpora.words import code_of
 from shards.errors import suggestion
 
 Format = Literal["csv", "tsv", "jsonl", "parquet"]
@@ -193,6 +193,7 @@ class TableSpec(Config):
     patterns: tuple[Pattern, ...] = ()
     fields: Fields
     labels: dict[str, str] = Field(min_length=1)
+    exact_labels: bool = False  # whether words that differ in case or blanks alone are different
 
     @field_validator("tables", "audio_files", mode="before")
     @classmethod
@@ -233,14 +234,19 @@ class TableSpec(Config):
             ) from None
         return encoding
 
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _themselves(cls, raw: Any) -> Any:
+        """A list names words that stand for themselves."""
+        return {str(word): str(word) for word in raw} if isinstance(raw, list | tuple) else raw
+
     @field_validator("labels")
     @classmethod
-    def _known_codes(cls, labels: dict[str, str]) -> dict[str, str]:
-        unknown = {word: code for word, code in labels.items() if code not in (*CODES, NO_MAJORITY)}
-        if unknown:
-            given = ", ".join(f"{word}: {code}" for word, code in unknown.items())
-            raise ValueError(f"unknown codes in {given}; known: {', '.join(CODES)}, {NO_MAJORITY}")
-        return labels
+    def _as_codes(cls, labels: dict[str, str]) -> dict[str, str]:
+        codes = {word: code_of(meaning) for word, meaning in labels.items()}
+        if empty := [word for word, code in codes.items() if not code]:
+            raise ValueError(f"no emotion is given for {', '.join(map(repr, empty))}")
+        return codes
 
     @model_validator(mode="after")
     def _one_kind(self) -> TableSpec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from shards.corpora.base import (
     printable,
 )
 from shards.corpora.table.formats import Embedded
+from shards.corpora.table.label_words import LabelWords
 from shards.corpora.table.rows import Row
 from shards.corpora.table.spec import SPLITS, Source, TableSpec, Votes
 from shards.corpora.table.times import TO_THE_END, seconds
@@ -36,8 +36,7 @@ class RowReader:
         self.root = root
         self.errors = errors
         self.problems: list[Problem] = []
-        normal = unicodedata.normalize
-        self._composed = {normal("NFC", word): code for word, code in spec.labels.items()}
+        self.words = LabelWords(spec.labels, spec.exact_labels)
         self._real_root = os.path.realpath(root)
         self._files = FileIndex()
         self._sources: dict[str, str] = {}  # utterance -> file:line
@@ -66,7 +65,7 @@ class RowReader:
         first = self._sources.setdefault(name, row.source)
         if first is not row.source:
             raise _BadValue(f"the id {name!r} stands at {first} as well; ids must differ")
-        label = self._code(_required("label", fields.label, row))
+        label = self.words.code(_value("label", fields.label, row), row.source)
         votes: tuple[tuple[str, ...], ...] = ((label,),) if label != NO_MAJORITY else ()
         if fields.votes is not None:
             votes = self._votes(fields.votes, row)
@@ -138,17 +137,6 @@ class RowReader:
             self.problems.append(Problem(MISSING_TRANSCRIPT, name, f"no text at {row.source}"))
         return value
 
-    def _code(self, word: str) -> str:
-        word = word.strip()
-        code = self.spec.labels.get(word) or self._composed.get(unicodedata.normalize("NFC", word))
-        if code is None:
-            raise _BadValue(
-                f"unknown label {word!r}; known: {', '.join(self.spec.labels)}"
-                f"{suggestion(word, self.spec.labels)}; correct it, or add it to `labels` "
-                "in the corpus' YAML file"
-            )
-        return code
-
     def _votes(self, votes: Votes, row: Row) -> tuple[tuple[str, ...], ...]:
         value = row.values.get(votes.column)
         if value is None or value == "":
@@ -158,7 +146,7 @@ class RowReader:
         for annotator in annotators:
             named = annotator if isinstance(annotator, list) else [annotator]
             words = [word.strip() for item in named for word in str(item).split(votes.categories)]
-            codes = dict.fromkeys(self._code(word) for word in words if word)
+            codes = dict.fromkeys(self.words.code(word, row.source) for word in words if word)
             codes.pop(NO_MAJORITY, None)
             if codes:
                 result.append(tuple(codes))

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.corpora.labels import CODE_NAMES, LABEL_SETS, LabelSetError, label_set
+from shards.corpora.labels import LABEL_SETS, LabelSetError, label_set
 from shards.corpora.utterance import CODES, NO_MAJORITY
+from shards.corpora.words import CODE_NAMES, code_of
 
 
 def test_the_sets_have_their_classes_in_order():
@@ -88,14 +89,36 @@ def test_a_custom_map_keeps_its_order():
     assert labels == label_set({"negative": ("sad", "ang"), "positive": ("hap",)})
 
 
+def test_words_and_codes_of_one_emotion_are_one_class():
+    labels = label_set(
+        {"cross": ["anger"], "awe": ["Awe"], "nice": ["pleasant  Surprise", "HAPPY"]}
+    )
+    assert labels.codes == (("ang",), ("awe",), ("pleasant surprise", "hap"))
+    assert labels.class_of("pleasant surprise") == 2
+    assert labels.class_of("contempt") == -1
+    shares, dropped = labels.distribution([("awe",), ("contempt",), ("hap", "ang")])
+    np.testing.assert_allclose(shares, [0.25, 0.5, 0.25])
+    assert dropped == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [("xxx", "xxx"), (" Neutral ", "neu"), ("FEAR", "fea"), ("fearful", "fea"), ("joy", "joy"),
+     ("Amusement", "amusement"), ("U\u0308BERRASCHT", "\u00fcberrascht"), ("1e3", "1e3")],
+)  # fmt: skip
+def test_a_word_has_one_code(word, code):
+    assert code_of(word) == code
+    assert code_of(code) == code
+
+
 def test_errors_name_value_and_remedy():
     with pytest.raises(LabelSetError, match=r"unknown label set 'fvie'.*four, five, six, eight"):
         label_set("fvie")
     with pytest.raises(LabelSetError) as caught:
-        label_set({"a": ["ang", "xxx"], "b": ["ang", "angry"], "c": [], "d": "sad"})
+        label_set({"a": ["ang", "xxx"], "b": ["neu", "Angry "], "c": [], "d": "sad", "e": [" "]})
     message = str(caught.value)
-    assert "'ang' is in 'a' and again in 'b'" in message
-    assert "unknown code 'angry'; known: ang, hap" in message
+    assert "'Angry ' is in 'a' and again in 'b'" in message
+    assert "class 'e' names an empty word" in message
     assert "xxx marks turns without a majority" in message
     assert "class 'c' has no codes" in message
     assert "write its codes as a list, [sad]" in message

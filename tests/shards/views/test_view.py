@@ -59,6 +59,17 @@ def test_a_class_without_training_turns_is_named():
         make_view(FOUND, ViewConfig(labels={"bored": ("bor",), "calm": ("cal",)}))
 
 
+def test_words_of_a_corpus_are_classes_and_a_misspelt_one_is_told():
+    turns = [replace(one, label="contempt") if one.label == "sad" else one for one in FOUND]
+    classes = {"scorn": ("Contempt", "awe"), "rest": ("ang", "neu")}
+    view = make_view(turns, ViewConfig(labels=classes))
+    assert {FOUND[row].label for row in np.flatnonzero(view.labels == 0)} == {"sad"}
+    assert "no turn has the label 'awe'" in view.notes
+    classes["scorn"] = ("contemt", "awe")
+    with pytest.raises(ViewError, match=r"no turn has 'contemt' .*did you mean 'contempt'\?"):
+        make_view(turns, ViewConfig(labels=classes))
+
+
 def test_whole_dialogues_bring_the_turns_outside_the_set_as_context():
     view = make_view(INDEX, ViewConfig(protocol="random_dialogues"))
     utterance, turn = np.array(INDEX["utterance"]), np.array(INDEX["turn"])

@@ -132,13 +132,13 @@ def test_every_bad_row_is_listed_with_its_line(tmp_path):
         read(tmp_path, simple(fields={"start": "start"}))
     message, table = str(caught.value), tmp_path / "table.csv"
     assert message.startswith("7 errors")
-    assert f"{table}:3: unknown label 'glee'; known: joy, rage, unclear" in message
+    assert f"label 'glee': unknown, once, first at {table}:3" in message
     assert f"{table}:4: the id 'a' stands at {table}:2 as well" in message
     assert f"{table}:5: the audio path '../../etc/passwd' leads out of the corpus' root" in message
     assert f"{table}:6: the audio path '/etc/passwd' leads out" in message
     assert f"{table}:7: 4 cells, but 5 columns" in message
     assert f"{table}:8: start: 'soon' is neither a number" in message
-    assert f"{table}:9: label is empty (from emotion)" in message
+    assert f"the empty label: unknown, once, first at {table}:9" in message
 
 
 def test_an_absolute_path_inside_the_root_is_fine(tmp_path):
@@ -204,7 +204,7 @@ def test_a_column_of_structures_is_refused(tmp_path):
         ({"tables": "/etc/*.csv"}, "inside the corpus' root"),
         ({"tables": {"trian": "a.csv"}}, "unknown split 'trian'"),
         ({"audio_files": "*.wav"}, "either tables or audio_files"),
-        ({"labels": {"joy": "happy"}}, "unknown codes in joy: happy; known: ang"),
+        ({"labels": {"joy": " "}}, "no emotion is given for 'joy'"),
         ({"patterns": [{"column": "a", "regex": "("}]}, "not a regular expression"),
         ({"patterns": [{"column": "a", "regex": "a(b)"}]}, "no named group"),
         ({"field": {}}, "did you mean 'fields'"),
