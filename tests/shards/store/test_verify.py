@@ -107,7 +107,7 @@ def republish(folder: Path, small, corpus: Path, change) -> None:
 
 def test_deep_checks_meaning_too(dataset: Path, small, corpus: Path) -> None:
     def change(samples: list[Sample]) -> None:
-        samples[0].meta["label"] = "joy"
+        samples[0].meta["label"] = "Joy"
         samples[1].meta["variant"] = "reversed"
         samples[2].arrays["logmel"] = samples[2].arrays["logmel"][:-1]
         samples[3].arrays["mfcc"] = samples[3].arrays["mfcc"][:, :3]
@@ -117,7 +117,7 @@ def test_deep_checks_meaning_too(dataset: Path, small, corpus: Path) -> None:
     assert not find_faults(dataset)[1]
     lines = [str(fault) for fault in find_faults(dataset, deep=True, workers=1)[1]]
     assert len(lines) == 5
-    parts = ("unknown label 'joy'", "unknown variant 'reversed'", "logmel", "mfcc", "tokens")
+    parts = ("unknown label 'Joy'", "unknown variant 'reversed'", "logmel", "mfcc", "tokens")
     for line, part in zip(lines, parts, strict=True):
         assert part in line
 
