@@ -20,7 +20,7 @@ from emo.data.normalise import Statistics
 from emo.data.source import Batch, DataError, Lengths, Supervision
 from shards.store.index import Dataset
 from shards.store.read import DamagedSample, ShardReader
-from shards.views.protocols import PARTS
+from shards.views.protocols.base import PARTS
 from shards.views.view import View
 
 TURNS = "turns"  # the one length of a batch

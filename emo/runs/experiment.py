@@ -26,7 +26,7 @@ from emo.runs.folder import RunError
 from shards.extract.features.waveform import WAVEFORM
 from shards.extract.text import Tokens, stay_offline
 from shards.store.index import TOKENIZER, Dataset, open_dataset
-from shards.views.protocols import PARTS
+from shards.views.protocols.base import PARTS
 from shards.views.view import COLUMNS, View, make_view
 
 

@@ -6,7 +6,9 @@ from itertools import combinations
 
 import numpy as np
 
-from shards.views.protocols import ALL_PAIRS, PARTS, PROTOCOLS, ViewConfig
+from shards.views.config import ViewConfig
+from shards.views.protocols import PROTOCOLS
+from shards.views.protocols.base import ALL_PAIRS, PARTS
 from shards.views.turns import Turns, ViewError
 
 Overlap = dict[str, dict[str, dict[str, float]]]

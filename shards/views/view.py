@@ -17,15 +17,11 @@ import numpy as np
 from shards.corpora.labels import LabelSet, label_set
 from shards.corpora.utterance import CODES, Utterance
 from shards.errors import nearest
+from shards.views.config import ViewConfig
 from shards.views.leakage import Overlap, check_rows, overlap_of
-from shards.views.protocols import (
-    PARTS,
-    PROTOCOLS,
-    VAL,
-    ViewConfig,
-    folds_of,
-    keep_recordings_together,
-)
+from shards.views.protocols import PROTOCOLS
+from shards.views.protocols.base import PARTS, VAL
+from shards.views.protocols.groups import keep_recordings_together
 from shards.views.turns import COLUMNS, Turns, ViewError, turns_of
 
 __all__ = ["COLUMNS", "View", "ViewConfig", "ViewError", "folds", "make_view"]
@@ -134,13 +130,13 @@ def make_view(columns: Source, config: ViewConfig) -> View:
 
 
 def folds(columns: Source, config: ViewConfig) -> list[str]:
-    """The values of `fold` that `config`'s protocol has: sessions, speakers, or none at all.
+    """The values of `fold` that `config`'s protocol has: sessions, numbers, or none at all.
 
     Only those with turns of the label set count.
     """
     turns, chosen = turns_of(columns), label_set(config.labels)
     inside = [i for i, code in enumerate(turns.label) if chosen.class_of(code) >= 0]
-    return folds_of(_subset(turns, np.array(inside, np.int64)), config.protocol)
+    return PROTOCOLS[config.protocol].folds(_subset(turns, np.array(inside, np.int64)), config)
 
 
 def _subset(turns: Turns, chosen: np.ndarray) -> Turns:
@@ -208,12 +204,23 @@ def _dialogues(
 def _name(config: ViewConfig) -> str:
     val = config.val if config.val_from_train is None else config.val_from_train
     val_text = f"{100 * val:g} %" + (" of training" if config.val_from_train is not None else "")
+    chosen = config.val_speakers
+    if isinstance(chosen, int):
+        val_text = f"{chosen} other speaker{'s' * (chosen > 1)}"
+    elif chosen is not None:
+        val_text = f"speakers {', '.join(chosen)}"
+    val_is_set = config.val_from_train is not None or chosen is not None
     if config.fold is not None:
-        drawn = f", validation {val_text}, seed {config.seed}" if config.val_from_train else ""
-        return f"{config.protocol} {config.fold}{drawn}"
+        numbered = PROTOCOLS[config.protocol].numbered
+        whole = f" of {config.folds}" if numbered else ""
+        drawn = f", validation {val_text}" if val_is_set else ""
+        seed = f", seed {config.seed}" if drawn or numbered else ""
+        return f"{config.protocol} {config.fold}{whole}{drawn}{seed}"
     if config.protocol == "official":
-        return "official"
+        return "official" + (f", validation {val_text}, seed {config.seed}" if chosen else "")
     test_text = f"{100 * config.test:g} %"
+    if config.test_speakers is not None:
+        test_text = f"speakers {', '.join(config.test_speakers)}"
     return f"{config.protocol}, test {test_text}, validation {val_text}, seed {config.seed}"
 
 

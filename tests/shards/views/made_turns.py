@@ -66,6 +66,12 @@ PROTOCOLS = (
     {"protocol": "leave_one_speaker_out", "fold": "Ses02F"},
     {"protocol": "official"},
     {"protocol": "script_disjoint"},
+    {"protocol": "speakers", "test": 0.2},
+    {"protocol": "speakers", "test_speakers": ("Ses02F", "Ses04M"), "val_speakers": 2},
+    {"protocol": "speaker_folds", "fold": "2"},
+    {"protocol": "speaker_folds", "fold": "1", "folds": 2, "val_speakers": 1},
+    {"protocol": "leave_one_session_out", "fold": "Ses02", "val_speakers": 2},
+    {"protocol": "leave_one_speaker_out", "fold": "Ses02F", "val_speakers": 3},
 )
 
 
