@@ -77,7 +77,7 @@ def build(
     """
     if task is not None and not 0 <= task < tasks:
         raise UserError(f"task={task} with tasks={tasks}: tasks are numbered from 0 to {tasks - 1}")
-    corpus = read_corpus(config.corpus)
+    corpus = read_corpus(config.corpus, config.output.incomplete == "keep")
     for note in corpus.notes:
         print(note, file=sys.stderr)
     if not corpus.utterances:

@@ -110,7 +110,10 @@ class _SampleMaker:
             lacking.append(_reject(one, "no audio", "the corpus names no recording for it"))
         if lacking and (not keep or (not arrays and (self.extract is None or one.audio is None))):
             yield lacking[0]
-        elif self.extract is None or one.audio is None:
+            return
+        for less in lacking:  # kept with what it has
+            yield Flag(less.utterance, less.kind, less.reason, less.source)
+        if self.extract is None or one.audio is None:
             yield self._sample(one, CLEAN, cleaned or None, None, None, arrays)
         else:
             yield from self._spoken(one, cleaned or None, arrays)

@@ -18,10 +18,12 @@ from shards.corpora.table.reader import TableConfig
 CorpusConfig = Annotated[IemocapConfig | TableConfig, Field(discriminator="reader")]
 
 
-def read_corpus(config: CorpusConfig) -> Corpus:
+def read_corpus(config: CorpusConfig, keep_incomplete: bool = False) -> Corpus:
     """Read the corpus that `config` describes, with the reader that it names.
+
+    With `keep_incomplete`, turns that lack their audio or their text are in it with the other one.
 
     Raises:
         CorpusError: the corpus is not there or has errors; the message lists all of them.
     """
-    return config.read()
+    return config.read(keep_incomplete)

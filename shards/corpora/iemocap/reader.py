@@ -34,6 +34,7 @@ from shards.corpora.base import (
     count_table,
     same_recordings,
 )
+from shards.corpora.incomplete import settle
 from shards.corpora.iemocap import release
 from shards.corpora.iemocap.files import LabelledTurn, Transcript, parse_labels
 from shards.corpora.utterance import Utterance
@@ -53,9 +54,9 @@ class IemocapConfig(Config):
     modalities: tuple[Modality, ...] = Field(default=("audio", "text"), min_length=1)
     max_problems: int = Field(default=0, ge=0)  # turns without audio or transcript that are allowed
 
-    def read(self) -> Corpus:
+    def read(self, keep_incomplete: bool = False) -> Corpus:
         """Read the corpus; see `read` below."""
-        return read(self)
+        return read(self, keep_incomplete)
 
 
 @dataclass
@@ -71,8 +72,11 @@ class _Progress:
     files: FileIndex = field(default_factory=FileIndex)
 
 
-def read(config: IemocapConfig) -> Corpus:
+def read(config: IemocapConfig, keep_incomplete: bool = False) -> Corpus:
     """Read all labelled turns, and compare the counts with those of the full release.
+
+    Args:
+        keep_incomplete: as `incomplete.settle`'s `keep`.
 
     Raises:
         CorpusError: the folders are missing; label files have errors (the message lists them all);
@@ -88,16 +92,17 @@ def read(config: IemocapConfig) -> Corpus:
 
     truth = root / TRUTH
     codes = [(session, turn.code) for session, turn in progress.turns]
-    notes = [*_describe(root, progress), *same_recordings(progress.utterances)]
+    utterances, problems = settle(progress.utterances, progress.problems, keep_incomplete)
+    notes = [*_describe(root, progress), *same_recordings(utterances)]
     if truth.is_file():
         notes.append(f"a made corpus with known answers ({TRUTH}): not compared with the release")
     else:
         notes += release.compare(codes, progress.dialogues)
-    notes += check_problems(progress.problems, config.max_problems, root)
+    notes += check_problems(problems, config.max_problems, root)
     return Corpus(
-        sorted(progress.utterances, key=lambda utterance: utterance.id),
+        sorted(utterances, key=lambda utterance: utterance.id),
         notes,
-        progress.problems,
+        problems,
         truth if truth.is_file() else None,
     )
 
@@ -120,19 +125,16 @@ def _read_dialogue(
         progress.turns.append((session, turn))
         letter = _speaker_letter(turn, dialogue, progress)
         audio = text = None
-        problems = []
         if "audio" in modalities:
             audio = folder / AUDIO / dialogue / f"{turn.name}.wav"
             if audio not in progress.files:
-                problems.append(Problem(MISSING_AUDIO, turn.name, f"there is no file {audio}"))
+                what = f"there is no file {audio}"
+                progress.problems.append(Problem(MISSING_AUDIO, turn.name, what))
         if "text" in modalities:
             text = transcript.texts.get(turn.name)
             if text is None:
                 why = transcript.why_missing()
-                problems.append(Problem(MISSING_TRANSCRIPT, turn.name, why))
-        if problems:
-            progress.problems.append(problems[0])  # at most one for each turn: turns are counted
-            continue
+                progress.problems.append(Problem(MISSING_TRANSCRIPT, turn.name, why))
         progress.utterances.append(
             Utterance(
                 id=turn.name,

@@ -62,6 +62,7 @@ from shards.corpora.base import (
     count_table,
     same_recordings,
 )
+from shards.corpora.incomplete import settle
 from shards.corpora.table.rows import read_rows
 from shards.corpora.table.spec import SpecLoader, TableSpec
 from shards.corpora.table.times import cut_segments, time_notes
@@ -90,13 +91,16 @@ class TableConfig(Config):
     def _load(cls, spec: Any) -> Any:
         return load(TableSpec, spec, loader=SpecLoader) if isinstance(spec, str | Path) else spec
 
-    def read(self) -> Corpus:
+    def read(self, keep_incomplete: bool = False) -> Corpus:
         """Read the corpus; see `read` below."""
-        return read(self)
+        return read(self, keep_incomplete)
 
 
-def read(config: TableConfig) -> Corpus:
+def read(config: TableConfig, keep_incomplete: bool = False) -> Corpus:
     """Read every row of the corpus.
+
+    Args:
+        keep_incomplete: as `incomplete.settle`'s `keep`.
 
     Raises:
         CorpusError: the root, a table or a column is missing; rows have errors (the message lists
@@ -118,11 +122,7 @@ def read(config: TableConfig) -> Corpus:
     _check_dialogues(utterances, errors)
     reader.words.report(errors)
     errors.raise_if_any(root)
-    # The first problem of each turn: going backwards, the first one is stored last, and stays.
-    first = {problem.where: problem for problem in reversed(reader.problems)}
-    problems = [*reversed(first.values())]
-    left_out = {problem.where for problem in problems}
-    utterances = [item for item in utterances if item.id not in left_out]
+    utterances, problems = settle(utterances, reader.problems, keep_incomplete)
     notes = [
         *_describe(spec, root, utterances),
         *files,

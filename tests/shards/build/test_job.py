@@ -148,6 +148,7 @@ class TestRejected:
         manifest = build(small.config(broken, tmp_path / "out", output=output), workers=1)
         assert manifest is not None
         assert "empty text" not in manifest.summary.rejected
+        assert manifest.summary.flagged["empty text"] == 1
         dataset = open_dataset(tmp_path / "out")
         row = dataset.column("utterance").tolist().index("turn0003")
         read = ShardReader(dataset, ("logmel", "tokens")).read(row)
