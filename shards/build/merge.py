@@ -8,7 +8,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +223,7 @@ def _row(shard: int, entry: Entry, labels: LabelSet) -> dict[str, Any]:
 
 
 def _lines(remarks: Iterable[Remark]) -> bytes:
-    lines = (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in remarks)
+    lines = (json.dumps(sidecar.remark_facts(one), ensure_ascii=False) + "\n" for one in remarks)
     return "".join(lines).encode()
 
 

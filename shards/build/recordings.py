@@ -18,10 +18,12 @@ from shards.errors import UserError
 from shards.extract.audio import AudioConfig, AudioError
 from shards.extract.audio.turn import load_turn
 from shards.store.schema import CLEAN
-from shards.store.sidecar import Entry, Sidecar
+from shards.store.sidecar import Entry, Rejection, Sidecar
 
 # What decodes and resamples. Another version may change a last bit, and so the sound's hash.
 DECODERS = ("numpy", "scipy", "soxr", "soundfile")
+LOW_SNR = "low SNR"  # the kind of a rejection for what can be read well
+Made = Entry | Rejection
 DEEPER = "check=deep compares the sound"
 
 
@@ -49,7 +51,8 @@ def compare(
 ) -> str:
     """Compare the recordings of `utterances` with what `sidecars`, shards of `folder`, know.
 
-    Rejected turns are in no shard, so theirs are not compared.
+    Rejected recordings are compared too: one that was turned away may have been replaced by a good
+    one, which the shards would lack for ever.
 
     Returns:
         The end of a sentence that says what was compared.
@@ -58,17 +61,27 @@ def compare(
         OtherRecordings: some differ; the message names their turns.
     """
     turns = {one.id: one for one in utterances if one.audio is not None}
-    made = {entry.meta["utterance"]: entry for one in sidecars for entry in one.entries
-            if entry.meta["variant"] == CLEAN and entry.meta["seconds"] is not None}  # fmt: skip
-    pairs = [(turns[name], entry) for name, entry in made.items() if name in turns]
+    made: dict[str, Made] = {
+        entry.meta["utterance"]: entry
+        for one in sidecars
+        for entry in one.entries
+        if entry.meta["variant"] == CLEAN and entry.meta["seconds"] is not None
+    }
+    made |= {
+        one.utterance: one
+        for sidecar in sidecars
+        for one in sidecar.rejected
+        if one.recording_bytes is not None or one.kind == "missing"
+    }
+    pairs = [(turns[name], one) for name, one in made.items() if name in turns]
     if not pairs:
         return ""
     others = _other_decoders(folder) if deep else []
     deep = deep and not others
 
-    def difference(pair: tuple[Utterance, Entry]) -> str | None:
-        one, entry = pair
-        return _size_differs(one, entry) or (_sound_differs(one, entry, config) if deep else None)
+    def difference(pair: tuple[Utterance, Made]) -> str | None:
+        one, before = pair
+        return _size_differs(one, before) or (_sound_differs(one, before, config) if deep else None)
 
     differences = [line for line in pool.map(difference, pairs) if line is not None]
     if differences:
@@ -77,9 +90,10 @@ def compare(
             f"{folder} were made from:\n{listing(differences)}\n"
             "put the old recordings back, or build into another output.folder"
         )
-    if deep and all(entry.recording is not None for _, entry in pairs):
+    entries = [before for _, before in pairs if isinstance(before, Entry)]
+    if deep and all(entry.recording is not None for entry in entries):
         return ", and so is the sound of each recording in them"
-    if all(entry.recording_bytes is not None for _, entry in pairs):
+    if all(entry.recording_bytes is not None for entry in entries):
         why = f"not the sound: {others[0]} has another version now" if others else DEEPER
         return f", and so is the size of each recording in them ({why})"
     return (
@@ -93,20 +107,29 @@ def _other_decoders(folder: Path) -> list[str]:
     return [name for name in DECODERS if software.get(name) != version(name)]
 
 
-def _size_differs(one: Utterance, entry: Entry) -> str | None:
+def _size_differs(one: Utterance, before: Made) -> str | None:
     now = file_size(one)
-    if entry.recording_bytes in (None, now):
+    if before.recording_bytes == now:
         return None
+    if before.recording_bytes is None:
+        if isinstance(before, Entry):
+            return None
+        return printable(f"{one.id}: {one.audio} was missing, and is there now")
     found = "cannot be read" if now is None else f"has {now:,} bytes"
-    return printable(f"{one.id}: {one.audio} {found}, not {entry.recording_bytes:,}")
+    return printable(f"{one.id}: {one.audio} {found}, not {before.recording_bytes:,}")
 
 
-def _sound_differs(one: Utterance, entry: Entry, config: AudioConfig) -> str | None:
-    if entry.recording is None:
+def _sound_differs(one: Utterance, before: Made, config: AudioConfig) -> str | None:
+    if isinstance(before, Entry) and before.recording is None:
         return None
     try:
-        if load_turn(one, config).identity == entry.recording:
-            return None
-        return printable(f"{one.id}: {one.audio} has another sound")
+        now = load_turn(one, config).identity
     except AudioError as error:
-        return printable(f"{one.id}: {error}")
+        return None if isinstance(before, Rejection) else printable(f"{one.id}: {error}")
+    if isinstance(before, Rejection):
+        if before.kind == LOW_SNR:
+            return None
+        return printable(f"{one.id}: {one.audio} was rejected ({before.kind}), and can be used now")
+    return (
+        None if now == before.recording else printable(f"{one.id}: {one.audio} has another sound")
+    )

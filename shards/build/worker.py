@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.build.recordings import file_size
+from shards.build.recordings import LOW_SNR, file_size
 from shards.config import ShardConfig
 from shards.corpora.labels import label_set
 from shards.corpora.utterance import Utterance
@@ -127,15 +127,15 @@ class _SampleMaker:
         try:
             recording = load_turn(one, config.audio)
         except audio.AudioError as error:
-            yield _reject(one, error.kind, str(error))
+            yield replace(_reject(one, error.kind, str(error)), recording_bytes=file_size(one))
             return
         ratio = round(wada_snr(recording.wave), 2)
         if config.audio.min_snr is not None and ratio < config.audio.min_snr:
             reason = f"{ratio} dB is below audio.min_snr = {config.audio.min_snr}"
             if config.audio.low_snr == "drop":
-                yield _reject(one, "low SNR", reason)
+                yield replace(_reject(one, LOW_SNR, reason), recording_bytes=file_size(one))
                 return
-            yield Flag(one.id, "low SNR", reason, one.source)
+            yield Flag(one.id, LOW_SNR, reason, one.source)
         for kind, reason in recording.remarks:
             yield Flag(one.id, kind, reason, one.source)
         if recording.clipped:

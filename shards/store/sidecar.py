@@ -60,10 +60,15 @@ class Remark:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
 class Rejection(Remark):
-    """A turn that is in no shard, and why."""
+    """A turn that is in no shard, and why.
 
-    __slots__ = ()
+    `recording_bytes` is the size of the file that was turned away. None where there was none, where
+    the text was the reason, and in shards of older programs.
+    """
+
+    recording_bytes: int | None = None
 
 
 class Flag(Remark):
@@ -91,6 +96,11 @@ class Sidecar:
     rejected: tuple[Rejection, ...]
     flagged: tuple[Flag, ...]
     unknown: tuple[int, int] | None = None
+
+
+def remark_facts(remark: Remark) -> dict[str, Any]:
+    """`remark` as it is stored: facts that are not known are left out."""
+    return {name: value for name, value in asdict(remark).items() if value is not None}
 
 
 def shard_name(number: int) -> str:
@@ -128,7 +138,7 @@ def save(folder: Path, sidecar: Sidecar) -> None:
             }
             for entry in sidecar.entries
         ],
-        "rejected": [asdict(rejection) for rejection in sidecar.rejected],
+        "rejected": [remark_facts(rejection) for rejection in sidecar.rejected],
         "flagged": [asdict(flag) for flag in sidecar.flagged],
         **({"unknown": sidecar.unknown} if sidecar.unknown is not None else {}),
     }

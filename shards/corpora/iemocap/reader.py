@@ -34,9 +34,9 @@ from shards.corpora.base import (
     count_table,
     same_recordings,
 )
-from shards.corpora.incomplete import settle
 from shards.corpora.iemocap import release
 from shards.corpora.iemocap.files import LabelledTurn, Transcript, parse_labels
+from shards.corpora.incomplete import settle
 from shards.corpora.utterance import Utterance
 
 VOTES_A_TURN = 3

@@ -119,3 +119,44 @@ def test_shards_that_know_no_sizes_are_joined_with_a_word(place, small, capsys):
     build(_config(small, place), workers=1)
     said = capsys.readouterr().err
     assert "a recording replaced since is not noticed otherwise" in said
+
+
+@pytest.fixture
+def with_rejections(small, tmp_path):
+    """A corpus and its dataset, which lacks two turns: one silent recording, one that is gone."""
+    place = tmp_path / "rejected"
+    small.write_corpus(place / "corpus", TURNS, 0.15)
+    silent, gone = place / "corpus/turn0004.wav", place / "corpus/turn0005.wav"
+    good = silent.read_bytes(), gone.read_bytes()
+    soundfile.write(silent, np.zeros((len(good[0]) - 44) // 2), 16000)
+    gone.unlink()
+    gone.symlink_to("nowhere.wav")
+    settings = _settings(small, place)
+    settings["output"]["max_rejected"] = 0.5
+    from shards.config import ShardConfig
+    from shards.configfile import parse
+
+    config = parse(ShardConfig, settings, "the test")
+    assert build(config, workers=1).summary.rejected == {"missing": 1, "silent": 1}
+    build(config, workers=1)
+    build(config, workers=1, deep=True)
+    return config, (silent, gone), good
+
+
+def test_a_missing_recording_that_came_is_noticed(with_rejections):
+    config, (_, gone), (_, content) = with_rejections
+    gone.unlink()
+    gone.write_bytes(content)
+    with pytest.raises(OtherRecordings, match=r"turn0005: .* was missing, and is there now"):
+        build(config, workers=1)
+
+
+def test_a_rejected_recording_that_was_replaced_is_noticed(with_rejections):
+    config, (silent, _), (content, _) = with_rejections
+    silent.write_bytes(content + bytes(100))
+    with pytest.raises(OtherRecordings, match=r"turn0004: .* has [\d,]+ bytes, not [\d,]+"):
+        build(config, workers=1)
+    silent.write_bytes(content)  # of the same size as the silent one: only its sound can tell
+    build(config, workers=1)
+    with pytest.raises(OtherRecordings, match=r"turn0004: .* was rejected \(silent\), and can be"):
+        build(config, workers=1, deep=True)
