@@ -81,7 +81,7 @@ class Runtime(Collectives):
         launcher.die_with_parent()
         launcher.watch(asked.preempt_signals)
         config = launched.running(asked)
-        variables.check(config)
+        variables.check(config, on_cpu(config))
         check_device(config)
         set_numerics(config)
         ours = {

@@ -22,12 +22,14 @@ class Refused:
     Attributes:
         remedy: the setting to use instead.
         used_by: which runs it would change: strategies, "compile", or nothing for all.
+        on_cpu: whether it changes anything on the CPU.
     """
 
     name: str
     remedy: str
     harmless: tuple[str, ...] = ("", "0", "no", "none", "false")
     used_by: tuple[str, ...] = ()
+    on_cpu: bool = True
 
 
 REFUSED = (
@@ -46,7 +48,7 @@ REFUSED = (
     Refused("TORCH_COMPILE_DISABLE", "runtime.compile=false does not compile",
             used_by=("compile",)),
     Refused("NVIDIA_TF32_OVERRIDE", "settings of the precision would mean nothing",
-            harmless=("",), used_by=("gpu", "fsdp", *ZERO)),
+            harmless=("",), on_cpu=False),
 )  # fmt: skip
 # Settings of accelerate's that ours replace: with the words of a launcher that was told nothing.
 REPLACED = {
@@ -64,8 +66,11 @@ MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _LAUNCHED_BY = {"ACCELERATE_USE_DEEPSPEED": ZERO, "ACCELERATE_USE_FSDP": ("fsdp",)}
 
 
-def check(config: RunningConfig) -> None:
+def check(config: RunningConfig, on_cpu: bool) -> None:
     """Refuse an environment in which something else than `config` would run.
+
+    Args:
+        on_cpu: whether this process trains on the CPU, whatever the strategy.
 
     Raises:
         RuntimeMismatch: names each variable, its value and what to do.
@@ -75,6 +80,7 @@ def check(config: RunningConfig) -> None:
         value = os.environ.get(one.name, "")
         used = not one.used_by or config.strategy in one.used_by
         used = used or (config.compile and "compile" in one.used_by)
+        used = used and (one.on_cpu or not on_cpu)
         if used and value.lower() not in one.harmless:
             problems.append(f"{one.name}={value}: unset it; {one.remedy}")
     if problems:

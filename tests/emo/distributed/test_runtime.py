@@ -36,7 +36,7 @@ def test_settings_that_would_silently_become_others(settings, message):
 
 
 @CPU_ONLY
-@pytest.mark.parametrize("strategy", ["cpu", "gpu", "zero2", "fsdp"])
+@pytest.mark.parametrize("strategy", ["cpu", "gpu", "zero1", "zero2", "zero3", "fsdp"])
 def test_gpus_that_the_launcher_found_and_torch_does_not_are_an_error(strategy, monkeypatch):
     config = running(parse(RuntimeConfig, {"strategy": strategy}, where="test"))
     monkeypatch.setenv("EMO_DEVICE", "gpu")

@@ -29,7 +29,7 @@ def test_what_a_shell_still_holds_is_refused_by_name(environment, settings, mess
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RuntimeMismatch, match="the environment asks for something") as caught:
-        variables.check(running(parse(RuntimeConfig, settings, where="test")))
+        variables.check(running(parse(RuntimeConfig, settings, where="test")), on_cpu=True)
     assert message in str(caught.value)
 
 
@@ -37,7 +37,14 @@ def test_harmless_words_of_launchers_are_taken(monkeypatch):
     for name, value in (("ACCELERATE_DYNAMO_BACKEND", "no"), ("TORCHDYNAMO_DISABLE", "1"),
                         ("FSDP_OFFLOAD_PARAMS", "false"), ("PMI_SIZE", "1")):  # fmt: skip
         monkeypatch.setenv(name, value)
-    variables.check(running(RuntimeConfig()))
+    variables.check(running(RuntimeConfig()), on_cpu=True)
+
+
+def test_tf32_cannot_be_forced_on_a_gpu_and_means_nothing_on_a_cpu(monkeypatch):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    variables.check(running(RuntimeConfig(strategy="fsdp")), on_cpu=True)
+    with pytest.raises(RuntimeMismatch, match="NVIDIA_TF32_OVERRIDE=0: unset it"):
+        variables.check(running(RuntimeConfig(strategy="fsdp")), on_cpu=False)
 
 
 def test_settings_of_the_launcher_that_do_not_count_are_said(monkeypatch):
