@@ -11,6 +11,7 @@ from emo.data.config import DataConfig
 from emo.distributed.config import RuntimeConfig
 from emo.modalities import ModalityName
 from emo.models.config import ModelConfig
+from emo.models.losses.config import CrossEntropyConfig, LossConfig
 from emo.training.config import OptimConfig, TrainConfig, check_skipping
 from shards.configfile import Config
 
@@ -26,6 +27,7 @@ class ExperimentConfig(Config):
     resume: Literal["never", "auto"] = "never"
     data: DataConfig
     model: ModelConfig
+    loss: LossConfig = CrossEntropyConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -60,6 +62,19 @@ class ExperimentConfig(Config):
                 "data.audio=waveform belongs to model.audio.kind=speech_encoder, which reads "
                 "nothing else"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> ExperimentConfig:
+        loss, model = self.loss, self.model
+        if model.fits_head and (loss.kind == "focal" or loss.adjust or loss.contrastive):
+            raise ValueError(
+                f"model.audio.kind={model.audio.kind if model.audio else None} is trained on "
+                "likelihoods, which are no probabilities: leave out loss.adjust, loss.contrastive "
+                "and loss.kind=focal"
+            )
+        if model.context is not None and loss.contrastive is not None:
+            raise ValueError("loss.contrastive compares turns, not dialogues: leave it out here")
         return self
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ LAYERS = [
     ("emo", "emo.modalities", "emo.metrics"),
     ("emo.models.parts",),
     ("emo.models.text.config", "emo.models.audio.config", "emo.models.fusion.config",
-     "emo.models.context.config"),
+     "emo.models.context.config", "emo.models.losses.config"),
     ("emo.data.config", "emo.models.config", "emo.distributed.config", "emo.training.config",
      "emo.runs.config", "emo.evaluation.config", "emo.serving.config"),
     ("emo.config",),

@@ -80,6 +80,7 @@ class Votes:
 
     Attributes:
         valid: rows of the step that count.
+        mass: their weights in the loss, in units of `emo.models.losses.objective.MASS_UNIT`.
         skipped: rows left out as damaged.
         trace: `emo.data.steps.trace_of` the step's units.
         failed: ranks that could not read their batch.
@@ -88,6 +89,7 @@ class Votes:
     """
 
     valid: int = 0
+    mass: int = 0
     skipped: int = 0
     trace: int = 0
     failed: int = 0

@@ -17,7 +17,7 @@ from emo.distributed.collectives import Votes, lost_ranks_named
 from emo.modalities import MODALITIES
 from emo.models.branch import Output
 from emo.models.config import ModelConfig
-from emo.models.losses import emotion_loss
+from emo.models.losses.cross_entropy import emotion_loss
 from emo.runs.run import Run
 from shards.errors import UserError
 

@@ -13,8 +13,10 @@ from shards.errors import UserError
 # The outputs of a model, chosen by the second argument of `forward`. It is an argument, not a
 # method of its own, because strategies wrap `forward` only: there they gather weights that are
 # sharded over ranks. All models give "scores". Those that end in an extreme learning machine are
-# trained on "log_likelihoods" of the classes, and their machine is fitted to "statistics".
-Output = Literal["scores", "log_likelihoods", "statistics"]
+# trained on "log_likelihoods" of the classes, and their machine is fitted to "statistics". "parts"
+# is a dictionary, for losses that read more than the scores: "scores", and "vector" [B, D], the
+# input of the last linear layer.
+Output = Literal["scores", "log_likelihoods", "statistics", "parts"]
 
 
 class ModelError(UserError):
@@ -44,6 +46,13 @@ class BranchOutput(NamedTuple):
         """The same output, but with the modality missing in `rows_B` (bool)."""
         mask_BT = None if self.mask_BT is None else self.mask_BT & ~rows_B[:, None]
         return self._replace(present_B=self.present_B & ~rows_B, mask_BT=mask_BT)
+
+
+class Fused(NamedTuple):
+    """The output of a fusion: class scores, and the input of its last linear layer."""
+
+    logits_BC: Tensor
+    vector_BD: Tensor
 
 
 class Branch(nn.Module):

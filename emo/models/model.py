@@ -84,8 +84,10 @@ class EmotionModel(nn.Module):
             self.get_submodule(name).eval()
         return self
 
-    def forward(self, batch: Mapping[str, Tensor], output: Output = "scores") -> Tensor:
-        """`logits_BC` of a batch; of a model with a fitted head, also the other outputs.
+    def forward(
+        self, batch: Mapping[str, Tensor], output: Output = "scores"
+    ) -> Tensor | dict[str, Tensor]:
+        """`logits_BC` of a batch, or one of the other outputs (`emo.models.branch.Output`).
 
         Reads `audio` float [B,T,F] (normalised; of waveforms [B,T], in ±1), `audio_mask` bool
         [B,T], `tokens` int64 [B,L], `token_mask` bool [B,L]; in both masks the valid places come
@@ -95,14 +97,19 @@ class EmotionModel(nn.Module):
         Raises:
             ModelError: none of the modalities that the model reads is there.
         """
-        if output != "scores":
+        if output not in ("scores", "parts"):
             return self._of_elm_branch(batch, output)
         outputs = self.branch_outputs(batch)
+        last: Any
         if self.config.fusion is not None:
             if self.training and self.config.fusion.modality_dropout:
                 outputs = drop_modalities(outputs, self.config.fusion.modality_dropout)
-            return self.fusion(outputs)
-        return outputs[self.branches[0]].logits_BC
+            last = self.fusion(outputs)
+        else:
+            last = outputs[self.branches[0]]
+        if output == "scores":
+            return last.logits_BC
+        return {"scores": last.logits_BC, "vector": last.vector_BD}
 
     def _of_elm_branch(self, batch: Mapping[str, Tensor], output: Output) -> Tensor:
         # Only models with a fitted head are asked, and they have one branch (`config.fits_head`).

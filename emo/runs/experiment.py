@@ -18,6 +18,7 @@ from emo.data.utterances import Utterances, training_rows
 from emo.distributed.runtime import Runtime
 from emo.models.audio.config import SpeechEncoderConfig
 from emo.models.context.model import ContextModel
+from emo.models.losses.objective import Objective
 from emo.models.model import EmotionModel
 from emo.models.pretrained import is_folder, load_encoder, read_preprocessing
 from emo.runs import files
@@ -41,6 +42,7 @@ class Experiment:
     samples: SampleSource
     plan: Plan
     model: EmotionModel | ContextModel
+    objective: Objective
     parameters: int  # trained
 
     @classmethod
@@ -107,7 +109,8 @@ class Experiment:
             ),
         )
         parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        return cls(config, dataset, view, rows, samples, plan, model, parameters)
+        objective = objective_of(config, view, samples, rows)
+        return cls(config, dataset, view, rows, samples, plan, model, objective, parameters)
 
     @classmethod
     def of_dialogues(cls, dataset: Dataset, view: View, config: ExperimentConfig) -> Experiment:
@@ -134,7 +137,27 @@ class Experiment:
             facts=UnitFacts(groups=groups),
         )
         parameters = sum(p.numel() for p in model.parameters())
-        return cls(config, dataset, view, units, samples, plan, model, parameters)
+        objective = objective_of(config, view, samples, units)
+        return cls(config, dataset, view, units, samples, plan, model, objective, parameters)
+
+
+def objective_of(
+    config: ExperimentConfig, view: View, samples: SampleSource, units: np.ndarray
+) -> Objective:
+    """The loss; class weights and priors come from the training `units` alone.
+
+    Raises:
+        ModelError: a class that must have training turns has none, or weights name other classes.
+    """
+    rows = samples.rows_of(units)
+    counted = rows[np.isin(rows, view.train)]  # a dialogue has turns of no class as context
+    return Objective(
+        config.loss,
+        view.label_set.classes,
+        samples.targets[counted].sum(axis=0, dtype=np.float64),
+        smoothing=config.train.label_smoothing,
+        output=config.model.trained_on,
+    )
 
 
 def hub_encoders(config: ExperimentConfig) -> dict[str, str]:

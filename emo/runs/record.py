@@ -48,6 +48,7 @@ def record(run: Run) -> None:
     atomic.write(folder / files.COMMAND, script.encode())
     contents = facts(experiment) | {
         "recipe": recipe(experiment),
+        "loss": experiment.objective.facts(),
         "software": {"python": platform.python_version(), "torch": torch.__version__},
         "machine": {"host": socket.gethostname(), "device": str(run.runtime.device),
                     "processes": run.runtime.world, "strategy": ran.strategy,

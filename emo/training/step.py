@@ -14,8 +14,8 @@ from emo.data.source import Batch
 from emo.distributed.collectives import lost_ranks_named
 from emo.distributed.runtime import Runtime
 from emo.distributed.state import loss_scale
-from emo.models.losses import emotion_loss
 from emo.runs.run import Run
+from emo.training import whole_batch
 from shards.errors import UserError
 
 OVERFLOWS = 20  # in a row: fp16's scale starts at 65,536 and would be far below 1
@@ -30,7 +30,7 @@ class StepReport:
     """What one optimizer step did, the same on every rank.
 
     Attributes:
-        loss: the mean over the global batch's valid rows.
+        loss: the mean over the global batch's valid rows, and the terms over all of it.
         norm: of the whole gradient, before it was clipped.
         applied: whether the weights moved.
         overflowed: the weights did not move because fp16's loss scale was still too high. That is a
@@ -44,35 +44,41 @@ class StepReport:
 
 
 @lost_ranks_named()
-def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
+def train_step(run: Run, micro: list[Batch], divisor: float) -> StepReport:
     """One optimizer step over this rank's micro-batches.
 
-    The loss is the sum over valid rows, divided by `valid`, their number in the *global* batch.
-    Strategies average gradients over ranks and accumulation steps; `scale` undoes both.
+    The loss is the sum over valid rows, divided by `divisor`, their number (or the sum of their
+    weights) in the *global* batch. Strategies average gradients over ranks and accumulation steps;
+    `undone` and `scale` undo both.
     """
     runtime, config, optimizer = run.runtime, run.config, run.optimizer
     assert optimizer is not None
-    output = config.model.trained_on
-    scale = runtime.world * config.train.accumulation / max(1, valid)
+    objective = run.experiment.objective
+    divisor = divisor or 1  # of a batch in which nothing counts
+    undone = runtime.world * config.train.accumulation
+    scale = undone / divisor
+    whole, ahead = 0.0, None
+    if objective.whole and len(micro) > 1:
+        whole, ahead = whole_batch.pulls(run, whole_batch.outputs_before(run, micro), micro)
     total = torch.zeros((), device=runtime.device, dtype=torch.float64)
     for number, batch in enumerate(micro):
         inputs = run.samples.to_model(batch, runtime.device, runtime.dtype)
         target = batch.target.to(runtime.device, non_blocking=True)
         counted = batch.valid.to(runtime.device, non_blocking=True)
         with runtime.accumulate(run.model):
-            loss = emotion_loss(
-                run.model(inputs, output),
-                target,
-                counted,
-                smoothing=config.train.label_smoothing,
-                softmax=output == "scores",
-            )
+            outputs = objective.ask(run.model, inputs)
+            loss = objective.of_rows(outputs, target, counted)
             total += loss.detach()
+            scaled = loss * scale
+            if objective.whole:
+                if ahead is None:
+                    whole, ahead = whole_batch.pulls(run, [outputs], micro)
+                scaled = scaled + whole_batch.pulled(outputs, ahead[number], counted) * undone
             last = number == len(micro) - 1
             # DeepSpeed takes the step inside `backward`, so the loss must be checked before it.
             if runtime.zero and last and runtime.any(not math.isfinite(total.item())):
                 return StepReport(loss=math.nan, norm=math.nan, applied=False)
-            runtime.accelerator.backward(loss * scale)
+            runtime.accelerator.backward(scaled)
     norm = gradient_norm(run)
     # `.item()` waits for the device. That is once a step, and the price for never applying a step
     # that is not finite.
@@ -88,7 +94,7 @@ def train_step(run: Run, micro: list[Batch], valid: int) -> StepReport:
         scaler.update()  # without this it refuses to unscale the gradients of the next step
     optimizer.zero_grad()
     return StepReport(
-        loss=summed / max(1, valid), norm=norm, applied=applied, overflowed=overflowed
+        loss=summed / divisor + whole, norm=norm, applied=applied, overflowed=overflowed
     )
 
 

@@ -25,6 +25,7 @@ from emo.evaluation.evaluate import finish
 from emo.evaluation.outputs import StopRequested, fetch, predict_part
 from emo.evaluation.results import only_class, validation_scores
 from emo.metrics import improves, in_words, selection_score
+from emo.models.losses.objective import MASS_UNIT
 from emo.runs import checkpoint, files, random_state
 from emo.runs.checkpoint import Progress
 from emo.runs.experiment import Experiment
@@ -171,7 +172,7 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         rates = optim.set_learning_rates(
             optimizer, progress.step, total, progress.data.epoch, config.optim
         )
-        done = train_step(run, micro, votes.valid)
+        done = train_step(run, micro, votes.mass * MASS_UNIT)
         loss = done.loss
         norms.append(done.norm)
         overflows = overflows + 1 if done.overflowed else 0
@@ -207,13 +208,15 @@ def own_votes(run: Run, micro: list[Batch], error: Exception | None, seconds: fl
         seconds: time since the start of this launch.
     """
     limit = run.config.train.max_minutes
-    counts = torch.zeros(3, dtype=torch.int64)
+    counts, mass = torch.zeros(3, dtype=torch.int64), 0
     for batch in micro:
         assert batch.counts is not None, "batches of training are counted"
         counts += batch.counts
+        mass += run.experiment.objective.mass(batch.target, batch.valid)
     valid, skipped, trace = counts.tolist()
     return Votes(
         valid=valid,
+        mass=mass,
         skipped=skipped,
         trace=trace,
         failed=error is not None,

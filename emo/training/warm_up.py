@@ -12,8 +12,8 @@ from emo.data.source import Batch
 from emo.data.steps import TrainingSteps
 from emo.distributed.collectives import lost_ranks_named
 from emo.distributed.runtime import Runtime
-from emo.models.losses import emotion_loss
 from emo.runs.experiment import Experiment
+from emo.training import whole_batch
 
 PASSES = 2
 
@@ -42,7 +42,7 @@ def warm_up(
         share=Share(runtime.world, runtime.rank, settings.accumulation),
     )
     micro = [_all_present(batch) for batch in steps.largest_item()]
-    output = experiment.config.model.trained_on
+    objective = experiment.objective
     model.train()
     for _ in range(PASSES):
         for batch in micro:
@@ -50,12 +50,11 @@ def warm_up(
             # Rows that do not count add exactly zero to the loss and to every gradient.
             counted = torch.zeros_like(batch.valid).to(runtime.device)
             with runtime.accumulate(model):
-                loss = emotion_loss(
-                    model(inputs, output),
-                    batch.target.to(runtime.device),
-                    counted,
-                    softmax=output == "scores",
-                )
+                outputs = objective.ask(model, inputs)
+                loss = objective.of_rows(outputs, batch.target.to(runtime.device), counted)
+                if objective.whole:
+                    nothing = {name: torch.zeros_like(x) for name, x in outputs.items()}
+                    loss = loss + whole_batch.pulled(outputs, nothing, counted)
                 runtime.backward_without_step(model, loss)
     optimizer.zero_grad()
 

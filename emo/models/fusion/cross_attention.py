@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emo.models.branch import BranchOutput, column
+from emo.models.branch import BranchOutput, Fused, column
 from emo.models.fusion.config import CrossAttentionConfig
 from emo.models.numerics import mean_valid
 
@@ -36,8 +36,8 @@ class CrossAttentionFusion(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(hidden, classes)
 
-    def forward(self, outputs: Mapping[str, BranchOutput]) -> Tensor:
-        """`logits_BC` from one or more branches' outputs."""
+    def forward(self, outputs: Mapping[str, BranchOutput]) -> Fused:
+        """Scores from one or more branches' outputs, and the vector behind them."""
         dtype = self.head.weight.dtype
         states, masks = {}, {}
         for name, branch in outputs.items():
@@ -53,7 +53,8 @@ class CrossAttentionFusion(nn.Module):
                 x_BTD = x_BTD + self.attend[name](x_BTD, states[other], masks[other])
             joined_BD = self.join[name](mean_valid(self.norm[name](x_BTD), mask_BT))
             parts.append(joined_BD * column(mask_BT.any(dim=1), joined_BD))
-        return self.head(self.dropout(F.gelu(torch.stack(parts).sum(dim=0))))
+        vector_BD = self.dropout(F.gelu(torch.stack(parts).sum(dim=0)))
+        return Fused(self.head(vector_BD), vector_BD)
 
 
 class CrossAttention(nn.Module):

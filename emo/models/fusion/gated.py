@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from emo.models.branch import BranchOutput, column
+from emo.models.branch import BranchOutput, Fused, column
 from emo.models.fusion.config import GatedFusionConfig
 
 
@@ -27,8 +27,8 @@ class GatedFusion(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(hidden, classes)
 
-    def forward(self, outputs: Mapping[str, BranchOutput]) -> Tensor:
-        """`logits_BC` from one or more branches' outputs."""
+    def forward(self, outputs: Mapping[str, BranchOutput]) -> Fused:
+        """Scores from one or more branches' outputs, and the vector behind them."""
         dtype = self.head.weight.dtype
         given = next(iter(outputs.values())).vector_BD
         vectors = {}
@@ -44,4 +44,5 @@ class GatedFusion(nn.Module):
             value_BD = torch.tanh(self.value[name](vectors[name]))
             gate_BD = torch.sigmoid(self.gate[name](all_BD))
             parts.append(gate_BD * value_BD * column(branch.present_B, value_BD))
-        return self.head(self.dropout(torch.stack(parts).sum(dim=0)))
+        vector_BD = self.dropout(torch.stack(parts).sum(dim=0))
+        return Fused(self.head(vector_BD), vector_BD)

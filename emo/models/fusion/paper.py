@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from emo.models.branch import BranchOutput, column
+from emo.models.branch import BranchOutput, Fused, column
 from emo.models.fusion.config import PaperFusionConfig
 from emo.models.numerics import at_least_float32
 
@@ -29,9 +29,9 @@ class PaperFusion(nn.Module):
                 layer.weight.data.mul_(config.scale)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, outputs: Mapping[str, BranchOutput]) -> Tensor:
-        """`logits_BC` from one or more branches' outputs."""
-        parts = []
+    def forward(self, outputs: Mapping[str, BranchOutput]) -> Fused:
+        """Scores from one or more branches' outputs, and the vector behind them."""
+        parts, read = [], []
         for name, branch in outputs.items():
             layer = self.linear[name]
             assert isinstance(layer, nn.Linear)
@@ -39,4 +39,5 @@ class PaperFusion(nn.Module):
             probabilities_BC = torch.softmax(at_least_float32(branch.logits_BC), dim=-1)
             scores_BC = layer(probabilities_BC.to(layer.weight.dtype))
             parts.append(scores_BC * column(branch.present_B, scores_BC))
-        return torch.stack(parts).sum(dim=0)
+            read.append(probabilities_BC * column(branch.present_B, probabilities_BC))
+        return Fused(torch.stack(parts).sum(dim=0), torch.cat(read, dim=1))

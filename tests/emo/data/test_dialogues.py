@@ -11,7 +11,7 @@ from emo.data.plan import Share
 from emo.data.source import DataError
 from emo.data.steps import EvaluationSteps, TrainingSteps
 from emo.evaluation.predictions import read_lines
-from emo.models.losses import emotion_loss
+from emo.models.losses.cross_entropy import emotion_loss
 from emo.runs.experiment import Experiment, view_of
 from emo.serving.turn_vectors import publish
 from emo.training.train import train

@@ -9,7 +9,7 @@ import torch
 
 from emo.models.branch import ModelError
 from emo.models.config import ModelConfig
-from emo.models.losses import emotion_loss
+from emo.models.losses.cross_entropy import emotion_loss
 from emo.models.model import EmotionModel, rebuild
 from shards.configfile import ConfigError, parse
 

@@ -19,6 +19,7 @@ from emo.config import ExperimentConfig
 from emo.data.normalise import Statistics, model_input
 from emo.data.source import Batch
 from emo.distributed.runtime import Runtime
+from emo.models.losses.objective import Objective
 from emo.models.model import EmotionModel
 from emo.runs.run import Run
 from emo.runs.tracker import Tracker
@@ -81,7 +82,10 @@ def started(make_settings: Any, tmp_path: Any) -> Any:
                 "audio_mask": torch.arange(20) < torch.tensor([[20], [15], [14], [18]]),
             },
         )
-        setting: Any = SimpleNamespace(config=config, samples=SimpleNamespace(to_model=to_model))
+        objective = Objective.plain(("a", "b", "c", "d"))
+        setting: Any = SimpleNamespace(
+            config=config, objective=objective, samples=SimpleNamespace(to_model=to_model)
+        )
         return Run(
             runtime, setting, model, Tracker(config.run, main=False, step=0), optimizer
         ), batch

@@ -18,6 +18,7 @@ from torch import nn
 
 from emo.data.source import Batch
 from emo.distributed.runtime import Runtime
+from emo.models.losses.objective import Objective
 from emo.runs.run import Run
 from emo.runs.tracker import Tracker
 from emo.training.step import OVERFLOWS, LossScaleLost, check_loss_scale, train_step
@@ -65,6 +66,7 @@ def start(tmp_path: Any) -> Any:
                 train=SimpleNamespace(accumulation=1, label_smoothing=0.0),
                 optim=SimpleNamespace(clip=clip),
             ),
+            objective=Objective.plain(("one", "two")),
             samples=SimpleNamespace(to_model=lambda batch, device, dtype: batch.inputs),
         )
         return Run(runtime, experiment, model, Tracker(tmp_path, main=False, step=0), wrapped)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from emo.models.audio.bilstm_null import BiLstmNull, label_likelihood
 from emo.models.audio.config import BiLstmNullConfig
-from emo.models.losses import emotion_loss
+from emo.models.losses.cross_entropy import emotion_loss
 from shards.extract.features.lowlevel import WIDTH
 
 

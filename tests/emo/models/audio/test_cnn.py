@@ -6,7 +6,7 @@ from torch import nn
 
 from emo.models.audio.cnn import Cnn, ConvolutionBlock
 from emo.models.audio.config import CnnConfig
-from emo.models.losses import emotion_loss
+from emo.models.losses.cross_entropy import emotion_loss
 from shards.configfile import ConfigError, parse
 
 

@@ -9,7 +9,7 @@ from emo.models.audio.config import CnnConfig, DnnElmConfig, ElmConfig
 from emo.models.audio.elm import Elm, utterance_statistics
 from emo.models.branch import ModelError
 from emo.models.config import ModelConfig
-from emo.models.losses import emotion_loss
+from emo.models.losses.cross_entropy import emotion_loss
 from emo.models.model import EmotionModel, rebuild
 from shards.configfile import ConfigError, parse
 from shards.extract.features.lowlevel import WIDTH

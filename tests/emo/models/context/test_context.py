@@ -10,7 +10,7 @@ from emo.models.config import ModelConfig
 from emo.models.context.bc_lstm import TwoWayLstm, turned
 from emo.models.context.icon import attend, carried, histories
 from emo.models.context.model import ContextModel
-from emo.models.losses import emotion_loss
+from emo.models.losses.cross_entropy import emotion_loss
 from emo.models.model import rebuild
 from shards.configfile import ConfigError, parse
 

@@ -64,24 +64,24 @@ def test_the_papers_formula():
         + given["audio"].logits_BC.softmax(1) @ audio.weight.T
         + audio.bias
     )
-    torch.testing.assert_close(model(given), expected)
+    torch.testing.assert_close(model(given).logits_BC, expected)
     assert sum(parameter.numel() for parameter in model.parameters()) == 2 * (5 * 5 + 5)
 
 
 def test_identity_start_predicts_what_both_branches_together_say():
     model, given = fusion("paper", identity_start=True, scale=3.0), outputs(50)
     summed = given["text"].logits_BC.softmax(1) + given["audio"].logits_BC.softmax(1)
-    torch.testing.assert_close(model(given), 3.0 * summed)
+    torch.testing.assert_close(model(given).logits_BC, 3.0 * summed)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_an_absent_modality_counts_for_nothing(kind):
     model = fusion(kind)
-    half = model(outputs(audio=[True, False, True], text=[True, True, False]))
-    both = model(outputs())
+    half = model(outputs(audio=[True, False, True], text=[True, True, False])).logits_BC
+    both = model(outputs()).logits_BC
     torch.testing.assert_close(half[0], both[0])
     for row, name in ((1, "text"), (2, "audio")):
-        alone = model({name: outputs()[name]})
+        alone = model({name: outputs()[name]}).logits_BC
         torch.testing.assert_close(half[row], alone[row])
         assert not torch.allclose(half[row], both[row])
     # What an absent branch's numbers are makes no difference.
@@ -90,14 +90,14 @@ def test_an_absent_modality_counts_for_nothing(kind):
         other["audio"].logits_BC[1] = 7.0
         other["audio"].vector_BD[1] = 7.0
         other["audio"].states_BTD[1] = 7.0
-    torch.testing.assert_close(model(other), half)
+    torch.testing.assert_close(model(other).logits_BC, half)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_gradients_reach_the_branches_that_are_there_and_only_those(kind):
     model = fusion(kind)
     given = outputs(audio=[True, False, False], text=[True, True, False])
-    logits = model(given)
+    logits = model(given).logits_BC
     assert logits.isfinite().all()
     logits.square().sum().backward()
     for name, rows in (("text", [True, True, False]), ("audio", [True, False, False])):
@@ -110,9 +110,9 @@ def test_gradients_reach_the_branches_that_are_there_and_only_those(kind):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_precisions(kind, dtype):
     model, given = fusion(kind), outputs()
-    other = fusion(kind).to(dtype)(outputs(dtype=dtype))
+    other = fusion(kind).to(dtype)(outputs(dtype=dtype)).logits_BC
     assert other.dtype == dtype
-    torch.testing.assert_close(other.float(), model(given), rtol=0.05, atol=0.05)
+    torch.testing.assert_close(other.float(), model(given).logits_BC, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -142,17 +142,17 @@ def test_learns_bayes_rule(kind):
     model = fusion(kind)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-2)
     for _ in range(200):
-        loss = torch.nn.functional.cross_entropy(model(given), truth)
+        loss = torch.nn.functional.cross_entropy(model(given).logits_BC, truth)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    reached = (model(given).argmax(1) == truth).float().mean().item()
+    reached = (model(given).logits_BC.argmax(1) == truth).float().mean().item()
     assert reached > ceiling - 0.015
 
 
 def test_cross_attention_does_not_see_the_padding():
     model, given = fusion("cross_attention"), outputs()
-    expected = model(given)
+    expected = model(given).logits_BC
     longer = {}
     for name, branch in given.items():
         states = branch.states_BTD.detach().masked_fill(~branch.mask_BT.unsqueeze(-1), 9.0)
@@ -160,7 +160,7 @@ def test_cross_attention_does_not_see_the_padding():
             states_BTD=torch.nn.functional.pad(states, (0, 0, 0, 4), value=-3.0),
             mask_BT=torch.nn.functional.pad(branch.mask_BT, (0, 4)),
         )
-    torch.testing.assert_close(model(longer), expected)
+    torch.testing.assert_close(model(longer).logits_BC, expected)
 
 
 def test_cross_attention_by_hand():
@@ -198,11 +198,11 @@ def test_cross_attention_puts_tokens_and_frames_together():
         }
 
     for _ in range(150):
-        loss = torch.nn.functional.cross_entropy(model(some(train)), label[train])
+        loss = torch.nn.functional.cross_entropy(model(some(train)).logits_BC, label[train])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert (model(some(test)).argmax(1) == label[test]).float().mean() > 0.95
+    assert (model(some(test)).logits_BC.argmax(1) == label[test]).float().mean() > 0.95
 
 
 def test_modality_dropout_takes_one_of_two_never_both():
@@ -255,12 +255,12 @@ def test_modality_dropout_makes_a_missing_modality_cost_no_more_than_it_must(kin
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
         for _ in range(100):
             outputs = drop_modalities(some(WIDTHS, train), share)
-            loss = torch.nn.functional.cross_entropy(model(outputs), label[train])
+            loss = torch.nn.functional.cross_entropy(model(outputs).logits_BC, label[train])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         for names in (tuple(WIDTHS), ("text",), ("audio",)):
-            said = model(some(names, test)).argmax(1)
+            said = model(some(names, test)).logits_BC.argmax(1)
             right[share, names] = (said == label[test]).float().mean().item()
     print(kind, right)
     assert right[0.0, ("text", "audio")] > 0.99
@@ -284,9 +284,9 @@ def test_fusions_take_any_number_of_modalities(kind):
     for name in widths:
         lost = given | {name: given[name].without(there)}
         left = {other: one for other, one in given.items() if other != name}
-        torch.testing.assert_close(model(lost), model(left))
-        assert not torch.allclose(model(lost), model(given))
-    model(given).square().sum().backward()
+        torch.testing.assert_close(model(lost).logits_BC, model(left).logits_BC)
+        assert not torch.allclose(model(lost).logits_BC, model(given).logits_BC)
+    model(given).logits_BC.square().sum().backward()
     assert all(weight.grad is not None for weight in model.parameters())
 
 

@@ -9,7 +9,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from emo.models.branch import ModelError
-from emo.models.losses import emotion_loss
+from emo.models.losses.cross_entropy import emotion_loss
 from emo.models.text.config import SmallBertConfig, TextBranchConfig
 from emo.models.text.encoder import TextBranch
 from shards.configfile import ConfigError, parse

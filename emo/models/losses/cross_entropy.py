@@ -1,11 +1,17 @@
-"""The loss: cross-entropy against hard labels or the annotators' distributions."""
+"""Cross-entropy against hard labels or the annotators' distributions."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from emo.models.losses.config import CrossEntropyConfig
 from emo.models.numerics import at_least_float32
+
+
+def cross_entropy(log_BC: Tensor, target_BC: Tensor, config: CrossEntropyConfig) -> Tensor:
+    """Each class' term [B, C] of the cross-entropy of log-probabilities `log_BC` and targets."""
+    return -(target_BC * log_BC)
 
 
 def emotion_loss(
@@ -27,6 +33,18 @@ def emotion_loss(
         smoothing: this share of each target is spread evenly over the classes.
         softmax: False takes the scores as log-likelihoods, whatever they sum to.
     """
+    logits_BC, target_BC = cleared(logits_BC, target_BC, valid_B, smoothing)
+    log_BC = torch.log_softmax(logits_BC, dim=-1) if softmax else logits_BC
+    return cross_entropy(log_BC, target_BC, CrossEntropyConfig()).sum()
+
+
+def cleared(
+    logits_BC: Tensor, target_BC: Tensor, valid_B: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Scores in at least float32, and smoothed targets like them; zeros in rows that do not count.
+
+    A target of zeros adds nothing to any loss whose terms are a target times something finite.
+    """
     valid_B1 = valid_B.bool().unsqueeze(-1)
     # Zeroed before the logarithm: a NaN that is masked only afterwards still reaches the gradient,
     # because 0 times NaN is NaN.
@@ -35,5 +53,4 @@ def emotion_loss(
     if smoothing:
         even = smoothing / logits_BC.shape[-1]
         target_BC = (target_BC * (1.0 - smoothing) + even) * valid_B1
-    log_BC = torch.log_softmax(logits_BC, dim=-1) if softmax else logits_BC
-    return -(target_BC * log_BC).sum()
+    return logits_BC, target_BC

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from emo.models.losses import emotion_loss
+from emo.models.losses.cross_entropy import emotion_loss
 
 
 @pytest.fixture
