@@ -205,13 +205,14 @@ class EmotionModel(nn.Module):
 def rebuild(description: Mapping[str, Any]) -> EmotionModel | ContextModel:
     """The model that `describe` described, with random weights; reads no file."""
     config = parse(ModelConfig, description["model"], where="the model's description")
-    classes, known = int(description["classes"]), MODALITIES.values()
+    classes = int(description["classes"])
     if config.context is not None:
         return ContextModel(config, classes, description["widths"])
+    sizes = {one.name: int(description.get(one.size, 0)) for one in MODALITIES.values()}
+    return EmotionModel(config, classes, sizes, architectures_of(description))
+
+
+def architectures_of(description: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
+    """By modality, the architecture of its pretrained encoder in what `describe` gave."""
     # Older descriptions lack keys that were added later; the oldest lack that of speech encoders.
-    return EmotionModel(
-        config,
-        classes,
-        sizes={one.name: int(description.get(one.size, 0)) for one in known},
-        architectures={one.name: description.get(one.architecture) for one in known},
-    )
+    return {one.name: description.get(one.architecture) for one in MODALITIES.values()}

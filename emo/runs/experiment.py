@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from emo.distributed.runtime import Runtime
 from emo.models.audio.config import SpeechEncoderConfig
 from emo.models.context.model import ContextModel
 from emo.models.losses.objective import Objective
-from emo.models.model import EmotionModel
+from emo.models.model import EmotionModel, architectures_of
 from emo.models.pretrained import is_folder, load_encoder, read_preprocessing
 from emo.runs import files
 from emo.runs.finished import best_weights, data_difference, read_record
@@ -53,7 +54,7 @@ class Experiment:
 
         Args:
             trained: the run folder whose weights will be loaded. What it took from the `init` runs
-                is in there, so that those are not read.
+                and from a pretrained encoder is in there, so that those are not read.
 
         Raises:
             UserError: the shards were made with another tokenizer or lack the feature, a class has
@@ -63,12 +64,12 @@ class Experiment:
         view = view_of(dataset, config)
         if config.model.context is not None:
             return cls.of_dialogues(dataset, view, config)
-        names = hub_encoders(config)
+        names = {} if trained else hub_encoders(config)
         if names and runtime.world > 1:
             # The hub would turn away 64 ranks that all ask for the same files at once.
             runtime.once_a_node(lambda: fetch(names))
             stay_offline()
-        tokens = open_tokens(dataset, config)
+        tokens = open_tokens(dataset, config, trained=trained is not None)
         rows = training_rows(dataset, view, config.data, audio=config.model.audio is not None)
         statistics = load_statistics(trained) if trained else None
         if statistics is None:
@@ -89,6 +90,7 @@ class Experiment:
                 "text": tokens.size if tokens else 0,
                 "audio": len(statistics.mean) if statistics else 0,
             },
+            architectures=_described(trained) if trained else None,
         )
         if config.model.text is not None:
             used = np.concatenate([view.rows(part) for part in PARTS])
@@ -185,8 +187,12 @@ def view_of(dataset: Dataset, config: ExperimentConfig) -> View:
     return make_view(dataset.columns(*COLUMNS), config.data.view)
 
 
-def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
+def open_tokens(
+    dataset: Dataset, config: ExperimentConfig, *, trained: bool = False
+) -> Tokens | None:
     """The dataset's tokenizer, or None if the model reads no text; also checks shards and model.
+
+    Of a `trained` model the pretrained encoders are not looked for: they may be gone.
 
     Raises:
         DataError: the shards do not fit the model; the message lists every reason.
@@ -199,7 +205,7 @@ def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
             f"the audio branch reads {config.data.audio}, the shards hold "
             f"{', '.join(kinds) or 'no audio feature'}: set data.audio or build with features.kinds"
         )
-    elif isinstance(config.model.audio, SpeechEncoderConfig):
+    elif isinstance(config.model.audio, SpeechEncoderConfig) and not trained:
         encoder, rate = config.model.audio.encoder, (manifest.features or {})["sample_rate"]
         wanted = read_preprocessing(encoder, "model.audio.encoder").rate
         if rate != wanted:
@@ -212,9 +218,9 @@ def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
         problems.append("the text branch reads tokens, the shards hold none: build them with text")
     elif text and manifest.tokenizer:
         tokens = Tokens(dataset.folder / TOKENIZER, manifest.tokenizer["max_tokens"])
-        theirs = (
-            Tokens(text.encoder, tokens.max_tokens, "model.text.encoder") if text.encoder else None
-        )
+        theirs = None
+        if text.encoder and not trained:
+            theirs = Tokens(text.encoder, tokens.max_tokens, "model.text.encoder")
         if theirs is not None and theirs.identity != tokens.identity:
             problems.append(
                 f"the shards were tokenized by {manifest.tokenizer['source']}, the encoder "
@@ -224,6 +230,11 @@ def open_tokens(dataset: Dataset, config: ExperimentConfig) -> Tokens | None:
     if problems:
         raise DataError(f"{dataset.folder} does not fit the model:\n  " + "\n  ".join(problems))
     return tokens
+
+
+def _described(run: Path) -> dict[str, dict[str, Any] | None]:
+    """The encoders of a trained model, to be built without the files that they came from."""
+    return architectures_of(read_record(run)["recipe"]["description"])
 
 
 def load_statistics(run: Path) -> Statistics | None:

@@ -151,7 +151,7 @@ def vectors_of(
     A row without a modality is not in that branch's members.
     """
     config = source.config
-    tokens = open_tokens(dataset, config)
+    tokens = open_tokens(dataset, config, trained=True)
     samples = Utterances(
         dataset,
         config.inputs,

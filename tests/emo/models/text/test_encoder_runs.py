@@ -6,10 +6,12 @@ import pytest
 import tokenizers
 import transformers
 
+from emo.__main__ import main
 from emo.config import ExperimentConfig
 from emo.data.source import DataError
 from emo.evaluation.predictions import read_lines
 from emo.models.branch import ModelError
+from emo.runs import files
 from emo.serving.predict import Predictor
 from emo.training.train import train
 from shards.build.job import build
@@ -103,6 +105,13 @@ def test_from_the_folder_to_a_prediction(name, encoders, tiny_corpus, make_setti
         if line["group"] == "train"
     ]
     assert losses[-1] < losses[0] - 0.2
+    # The encoder's folder may go: the run has all of its weights.
+    config = files.config(run).read_text()
+    files.config(run).write_text(config.replace(f"encoder: {folder}\n", "encoder: /gone/far\n"))
+    assert config != files.config(run).read_text()
+    before = json.loads(files.metrics(run).read_text())["parts"]
+    assert main(["eval", str(run)]) == 0
+    assert json.loads(files.metrics(run).read_text())["parts"] == before
 
 
 def test_shards_of_another_tokenizer_are_refused(encoders, make_settings, tmp_path):
