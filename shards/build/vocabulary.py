@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from shards import atomic
 from shards.config import ShardConfig
+from shards.corpora.base import same_files
 from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.store.index import MANIFEST, TOKENIZER
@@ -92,16 +94,40 @@ def _identity(folder: Path) -> str | None:
 
 
 def _training_texts(config: ShardConfig, utterances: Sequence[Utterance]) -> list[str]:
+    from shards.extract.augment import CLEAN
     from shards.extract.text import clean
-    from shards.views.turns import ViewError
+    from shards.views.turns import COLUMNS, ViewError
     from shards.views.view import make_view
 
+    columns: dict[str, list[Any]] = {
+        name: [getattr(one, name) for one in utterances]
+        for name in COLUMNS
+        if name not in ("utterance", "variant", "recording")
+    }
+    columns["utterance"] = [one.id for one in utterances]
+    columns["variant"] = [CLEAN] * len(utterances)
+    columns["recording"] = _recordings(utterances)
     texts = [clean(one.text) if one.text is not None else "" for one in utterances]
     try:
-        view = make_view(utterances, config.vocabulary_view)
+        view = make_view(columns, config.vocabulary_view)
     except ViewError as error:
         raise ViewError(
             "text.learn takes the training turns of vocabulary_view (labels, protocol, test, val), "
             f"which cannot be drawn: {error}"
         ) from None
     return [texts[row] for row in view.train if texts[row]]
+
+
+def _recordings(utterances: Sequence[Utterance]) -> list[str | None]:
+    """A name for each turn's recording, the same where the bytes are the same.
+
+    The index will know the sounds, and its views keep one sound on one side. Nothing is decoded
+    yet here: the same sound in another container is not noticed.
+    """
+    first = {path: str(min(group)) for group in same_files(utterances) for path in group}
+    return [
+        None
+        if one.audio is None
+        else f"{first.get(one.audio, one.audio)} {one.segment} {one.embedded}"
+        for one in utterances
+    ]

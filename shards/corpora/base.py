@@ -157,14 +157,8 @@ def check_problems(problems: Sequence[Problem], limit: int, root: Path) -> list[
 
 
 def same_recordings(utterances: Iterable[Utterance]) -> list[str]:
-    """A warning of recordings that are the same, byte for byte, under several names.
-
-    Whole files only. Most are told apart by their size, most others by a few of their bytes.
-    """
-    files = {one.audio for one in utterances if one.audio is not None and one.embedded is None}
-    alike = [[*files]]
-    for key in (_size, _ends, _content):
-        alike = [group for one in alike for group in _alike(one, key)]
+    """A warning of recordings that are the same, byte for byte, under several names."""
+    alike = same_files(utterances)
     if not alike:
         return []
     lines = [f"{len(group)}: {_first_names(sorted(group))}" for group in alike]
@@ -173,6 +167,18 @@ def same_recordings(utterances: Iterable[Utterance]) -> list[str]:
         f"WARNING: {count} recordings are byte for byte the same as another; views keep them on "
         f"one side, but for the corpus' own split:\n{listing(sorted(lines))}"
     ]
+
+
+def same_files(utterances: Iterable[Utterance]) -> list[list[Path]]:
+    """Groups of recordings that are the same file, byte for byte, under several names.
+
+    Most are told apart by their size, most others by a few of their bytes.
+    """
+    files = {one.audio for one in utterances if one.audio is not None and one.embedded is None}
+    alike = [[*files]]
+    for key in (_size, _ends, _content):
+        alike = [group for one in alike for group in _alike(one, key)]
+    return alike
 
 
 def _first_names(paths: Sequence[Path]) -> str:

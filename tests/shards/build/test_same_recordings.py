@@ -11,11 +11,14 @@ import soundfile
 from shards.build import claim
 from shards.build.job import build
 from shards.build.merge import merge
+from shards.build.vocabulary import _training_texts
 from shards.configfile import digest
+from shards.corpora.read import read_corpus
 from shards.store import sidecar
 from shards.store.describe import describe_dataset
 from shards.store.index import INDEX, open_dataset
 from shards.store.verify import check_dataset
+from shards.views.view import COLUMNS, make_view
 
 
 @pytest.fixture
@@ -68,3 +71,28 @@ def test_shards_of_a_program_that_knew_no_recordings_make_the_dataset_they_made(
     assert not np.array([name is not None for name in old.column("recording")]).any()
     assert old.table.drop_columns(["recording"]).equals(new.table.drop_columns(["recording"]))
     check_dataset(dataset, deep=True, workers=1)
+
+
+def test_no_word_of_a_copied_test_turn_is_in_the_vocabulary(tmp_path, small):
+    """Turns 0 to 11 are copies of turns 12 to 23: no view has one of a pair in training alone."""
+    small.write_corpus(tmp_path / "corpus")
+    root = tmp_path / "corpus"
+    rows = [json.loads(line) for line in (root / "turns.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["label"] = ("ang", "hap")[number % 2]
+        row["text"] = f"word{number % 12:x}x"
+        if number < 12:
+            shutil.copy(root / rows[number + 12]["audio"], root / row["audio"])
+    (root / "turns.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    view = {"labels": {"a": ["ang"], "b": ["hap"]}, "test": 0.3, "val": 0.2}
+    config = small.config(root, tmp_path / "out", labels=view["labels"], vocabulary_view=view)
+    build(config, workers=1)
+    dataset = open_dataset(tmp_path / "out")
+    drawn = make_view(dataset.columns(*COLUMNS), config.vocabulary_view)
+    texts = dataset.column("text")
+    assert sorted(set(texts[drawn.train])) == sorted(set(_training_texts(config, _turns(config))))
+    assert not set(texts[drawn.train]) & set(texts[drawn.test])
+
+
+def _turns(config):
+    return read_corpus(config.corpus).utterances
