@@ -8,6 +8,7 @@ dialogues whole, they still serve as context (`View.dialogues`).
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -170,6 +171,15 @@ def _check_classes(
     counts = np.bincount(labels[parts == 0], minlength=len(chosen.classes))
     empty = [name for name, count in zip(chosen.classes, counts, strict=True) if not count]
     if empty:
+        there = np.bincount(labels[labels >= 0], minlength=len(chosen.classes)) > 0
+        absent = [name for name, here in zip(chosen.classes, there, strict=True) if not here]
+        if absent and there.sum() >= 2:
+            kept = zip(chosen.classes, chosen.codes, there, strict=True)
+            named = json.dumps({name: codes for name, codes, here in kept if here})
+            raise ViewError(
+                f"no turn has the class {', '.join(absent)} of the set {chosen.name!r}: the corpus "
+                f"lacks it; set labels='{named}' in this view (training: data.view.labels)"
+            )
         raise ViewError(
             f"class {', '.join(empty)} of the set {chosen.name!r} has no training turn under "
             f"{_name(config)}; use a label set without it, or another protocol or fold"

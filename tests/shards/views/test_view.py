@@ -1,11 +1,13 @@
 """Views: every view is sound, depends on the turns alone and says what it is."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_turns import FOUND, INDEX, PARTS, PROTOCOLS, assert_sound, config_of, index_of, utterances
@@ -53,8 +55,13 @@ def test_a_class_without_training_turns_is_named():
     config = ViewConfig(protocol="leave_one_session_out", fold="Ses05", labels=labels)
     with pytest.raises(ViewError, match="class afraid of the set 'custom' has no training turn"):
         make_view(found, config)
-    with pytest.raises(ViewError, match="class fear"):
+    with pytest.raises(ViewError, match="no turn has the class fear of the set 'eight'") as caught:
         make_view(FOUND, ViewConfig(labels="eight"))
+    # The remedy can be pasted: it is a set of the classes that are there.
+    remedy = re.search(r"labels='(\{.*\})' in this view", str(caught.value))
+    view = make_view(FOUND, ViewConfig(labels=yaml.safe_load(remedy[1])))
+    assert len(view.label_set.classes) == 7
+    assert "fear" not in view.label_set.classes
     with pytest.raises(ViewError, match="no turn has a label of the set 'custom'"):
         make_view(FOUND, ViewConfig(labels={"bored": ("bor",), "calm": ("cal",)}))
 
