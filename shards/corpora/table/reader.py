@@ -7,33 +7,49 @@ name: my corpus
 tables: metadata.csv            # or one a split: {train: a.csv, val: b.csv, test: [c.csv, d.csv]};
                                 # paths are relative to the root and may be glob patterns.
 # audio_files: "*/*.wav"        # instead of tables: every audio file is a row
-format: csv                     # csv, tsv, jsonl, parquet; default: by the file's suffix
-encoding: utf-8                 # the default
+format: csv                     # or another of `layout.Format`; default: by the file's suffix
+encoding: utf-8                 # the default; a list: the first that fits the file
 delimiter: ";"                  # default: a comma in csv, a tab in tsv
 quoting: true                   # cells in double quotes; default: in csv, not in tsv
 line_breaks: true               # quoted cells may span lines; default: in csv, unless each line
                                 # would be a row by itself (a quote that is never closed)
+header: [key, sentence]         # the columns' names, where the file has none
+bad_lines: skip                 # lines with more or fewer cells; default: refuse
 segments: true                  # start and end are places in the recording, and cut from it;
                                 # default: they are if rows with different times share a recording;
                                 # false: never, even where the times would fit inside the recording
 patterns:                       # named groups of a regular expression become columns
   - {column: path, regex: '(?P<speaker>\\d+)_(?P<emotion>[A-Z]+)\\.wav$'}
+where: {part: '^(a|b)$'}        # only rows whose columns fit these regular expressions
+joins:                          # rows of other tables; each may say all of the above
+  - tables: transcripts.csv
+    key: name                   # there: a column or template ...
+    on: "{key}.wav"             # ... and what it equals here
+    columns: {sentence: text}   # our new columns, and what they are called there
+    many: true                  # several rows a key: lists; default: the first
+    nearest: {column: begin, to: start, within: 0.1}    # or of several the nearest in time
 fields:
   id: key                       # a column ...
   audio: "wav/{speaker}/{key}.wav"        # ... or a template of columns ...
   session: {constant: "1"}                # ... or a constant ...
-  text: {column: sentence, map: {s1: Good morning., s2: Good night.}}   # ... and perhaps a map
+  text: {column: sentence, map: {s1: Good morning., s2: Good night.}}   # ... and perhaps a map;
+                                # {file: "text/{key}.txt"} is what that file holds
   label: emotion                # goes through `labels`
-  votes: {column: votes, annotators: ";", categories: ","}   # or a column of lists
+  votes: {column: votes, annotators: ";", categories: ","}   # or a column of lists, or
+                                # {counts: {angry: anger, happy: joy}}: columns of numbers
   speaker: speaker
   dialogue: "{split}-{scene}"
   turn: line                    # a number; turns are sorted by turn, start, place in the table
   start: begin                  # seconds, 1.5s, hours:minutes:seconds, 0 days 00:00:01.5
   end: end
   split: part                   # train, val (dev, valid, validation), test
-labels: {anger: ang, joy: hap, scorn: contempt, unclear: xxx}   # the corpus' own words -> codes
-                                # of utterance.py, or any word; case and blanks do not matter
+labels: {anger: ang, joy: hap, scorn: contempt, "no ag*": xxx}  # the corpus' own words (`*` is any
+                                # text) -> codes of utterance.py, or any word; `any`: all words
+                                # mean themselves. Case and blanks do not matter,
 exact_labels: true              # unless the spec says so
+bad_audio: {k17: no sound}      # recordings that are left out, and why
+expect: {rows: 900, speakers: 4, classes: {anger: 300}, splits: {test: 90}}    # of the release;
+                                # or a list of several, each with its name as `release`
 ```
 Words and numbers of the file are read as they are written: 01 is not 1, and no is a word.
 `id`, `label`, and one of `audio` and `text` are required. Left out, `votes` is one vote for the
@@ -60,13 +76,17 @@ from shards.corpora.base import (
     Modality,
     check_problems,
     count_table,
+    listing,
     same_recordings,
 )
+from shards.corpora.expect import compare
 from shards.corpora.incomplete import settle
-from shards.corpora.table.rows import read_rows
-from shards.corpora.table.spec import SpecLoader, TableSpec
+from shards.corpora.table.joins import join
+from shards.corpora.table.layout import SpecLoader
+from shards.corpora.table.rows import Reading, Row
+from shards.corpora.table.spec import TableSpec
 from shards.corpora.table.times import cut_segments, time_notes
-from shards.corpora.table.turns import Order, RowReader
+from shards.corpora.table.turns import Order, Places, RowReader
 from shards.corpora.utterance import Utterance
 from shards.corpora.words import KNOWN, meant
 
@@ -83,6 +103,8 @@ class TableConfig(Config):
     reader: Literal["table"] = "table"
     root: Path
     spec: TableSpec
+    audio_root: Path | None = None  # where audio paths begin, if not at `root`
+    absolute_paths: bool = False  # whether audio paths may lead anywhere
     modalities: tuple[Modality, ...] = Field(default=("audio", "text"), min_length=1)
     max_problems: int = Field(default=0, ge=0)  # turns without audio or transcript that are allowed
 
@@ -115,22 +137,43 @@ def read(config: TableConfig, keep_incomplete: bool = False) -> Corpus:
         )
     errors = Errors()
     files: list[str] = []
-    rows = read_rows(spec, root, errors, files)
-    reader = RowReader(spec, root, errors)
+    rows = _read_rows(spec, Reading(spec.name, root, spec.labels, errors, files))
+    reader = RowReader(spec, Places(root, config.audio_root, config.absolute_paths), errors)
     turns = [turn for number, row in enumerate(rows) if (turn := reader.read(row, number))]
     utterances = cut_segments(_number_turns(turns), spec.segments, reader.problems)
     _check_dialogues(utterances, errors)
     reader.words.report(errors)
     errors.raise_if_any(root)
-    utterances, problems = settle(utterances, reader.problems, keep_incomplete)
+    everything = utterances
+    bad = {problem.where: problem for problem in reader.bad_audio}
+    utterances, problems = settle(
+        [one for one in everything if one.id not in bad],
+        [problem for problem in reader.problems if problem.where not in bad],
+        keep_incomplete,
+    )
     notes = [
         *_describe(spec, root, utterances),
+        *compare(everything, spec.expect),
         *files,
         *time_notes(utterances),
         *same_recordings(utterances),
     ]
     notes += check_problems(problems, config.max_problems, root)
-    return Corpus(sorted(utterances, key=lambda item: item.id), notes, problems)
+    if bad:
+        lines = [f"{one.where}: {one.what}" for one in bad.values()]
+        notes.append(f"left out, since their recordings are known to be bad:\n{listing(lines)}")
+    found = sorted(utterances, key=lambda item: item.id)
+    return Corpus(found, notes, [*problems, *bad.values()])
+
+
+def _read_rows(spec: TableSpec, reading: Reading) -> list[Row]:
+    if spec.audio_files:
+        rows = reading.audio_files(spec, spec.audio_files, spec.needed_columns())
+    else:
+        rows = reading.tables(spec, spec.needed_columns())
+    for one in spec.used_joins():
+        join(rows, one, reading)
+    return rows
 
 
 def _wanted(config: TableConfig) -> TableSpec:

@@ -4,68 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
-import yaml
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from shards.configfile import Config
+from shards.corpora.expect import Release
+from shards.corpora.table.layout import Layout, by_split, inside_root
 from shards.corpora.words import code_of
-from shards.errors import suggestion
 
-Format = Literal["csv", "tsv", "jsonl", "parquet"]
-SUFFIXES: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-}
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
-ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "gb18030", "shift_jis", "euc-kr")
-NO_SPLIT = ""  # the key of files that belong to no official split
+ANY = "*"  # as a label: every other word; as what it means: the word itself
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
 
 
-class SpecLoader(yaml.SafeLoader):
-    """Reads every word and number as the text that was written: `03`, `no`, `1e3`.
-
-    They are words of a corpus here. YAML would make them 3, False and 1000. A key that stands twice
-    is an error.
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 (so it is declared)
-        first: [(tag, regex) for tag, regex in resolvers if tag.endswith((":null", ":merge"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys are text, also `null`."""
-        keys = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
-                key.tag = "tag:yaml.org,2002:str"
-                if key.value in keys:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} stands twice", key.start_mark
-                    )
-                keys.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 class Source(Config):
-    """Where a field's value comes from: exactly one of the first three, then perhaps a map.
+    """Where a field's value comes from: exactly one of the first four, then perhaps a map.
 
     A plain string stands for a column, or for a template if it has braces.
     """
@@ -75,6 +29,7 @@ class Source(Config):
     column: str | None = None
     template: str | None = None
     constant: str | None = None
+    file: str | None = None  # a template of a path inside the root: what the file holds
     map: dict[str, str] = Field(default_factory=dict)  # the corpus' own words -> ours
 
     @model_validator(mode="before")
@@ -86,9 +41,9 @@ class Source(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> Source:
-        given = [item for item in (self.column, self.template, self.constant) if item is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of column, template and constant")
+        given = [self.column, self.template, self.constant, self.file]
+        if sum(item is not None for item in given) != 1:
+            raise ValueError("give exactly one of column, template, constant and file")
         return self
 
     @property
@@ -98,7 +53,7 @@ class Source(Config):
             return ((True, self.column),)
         if self.constant is not None:
             return ((False, self.constant),)
-        pieces = _PLACE.split(self.template or "")
+        pieces = _PLACE.split(self.template or self.file or "")
         return tuple((place % 2 == 1, text) for place, text in enumerate(pieces) if text)
 
     @property
@@ -108,19 +63,34 @@ class Source(Config):
 
 
 class Votes(Config):
-    """A column with all annotators' votes: a list, or a string with separators.
+    """All annotators' votes: a column with a list or a string with separators, or one of counts.
 
     `anger;anger,frustration;neutral` is three annotators, of whom the second named two categories.
+    `counts` names a column for each label that has the number of those who named it.
     """
 
-    column: str
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    column: str | None = None
     annotators: str = Field(default=";", min_length=1)
     categories: str = Field(default=",", min_length=1)
+    counts: dict[str, str] = Field(default_factory=dict)  # column -> label
 
     @model_validator(mode="before")
     @classmethod
     def _from_string(cls, raw: Any) -> Any:
         return {"column": raw} if isinstance(raw, str) else raw
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Votes:
+        if (self.column is None) == (not self.counts):
+            raise ValueError("give either a column or counts")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the votes need."""
+        return tuple(self.counts) if self.column is None else (self.column,)
 
 
 class Fields(Config):
@@ -143,6 +113,9 @@ class Fields(Config):
     def _something_to_learn_from(self) -> Fields:
         if self.audio is None and self.text is None:
             raise ValueError("give a source for audio, for text, or for both")
+        files = [name for name, source in self.sources() if source.file is not None]
+        if files not in ([], ["text"]):
+            raise ValueError("only `text` can be what a file holds")
         return self
 
     def sources(self) -> Iterator[tuple[str, Source]]:
@@ -153,92 +126,76 @@ class Fields(Config):
                 yield name, source
 
 
-class Pattern(Config):
-    """A regular expression that is searched in a column; its named groups are new columns."""
+class Nearest(Config):
+    """Of several rows with the same key, the one whose number is nearest to the row's own."""
 
-    column: str
-    regex: str
+    column: str  # of the joined table
+    to: str  # of the row
+    within: float = Field(gt=0)  # the largest difference
 
-    @field_validator("regex")
+
+class Join(Layout):
+    """Another table whose rows belong to those of the corpus by a key."""
+
+    key: Source  # in the other table
+    on: Source  # in the corpus' rows, or those of an earlier join
+    columns: dict[str, str] = Field(min_length=1)  # the new columns, and what they are called there
+    many: bool = False  # several rows a key: each new column is a list
+    nearest: Nearest | None = None
+
+    @field_validator("columns", mode="before")
     @classmethod
-    def _compiles(cls, regex: str) -> str:
-        try:
-            groups = re.compile(regex).groupindex
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if not groups:
-            raise ValueError("it has no named group, (?P<name>…)")
-        return regex
+    def _same_names(cls, raw: Any) -> Any:
+        return {name: name for name in raw} if isinstance(raw, list | tuple) else raw
 
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The names of the columns that it makes."""
-        return tuple(re.compile(self.regex).groupindex)
+    @model_validator(mode="after")
+    def _has_tables(self) -> Join:
+        if not self.tables:
+            raise ValueError("give the join its tables")
+        if self.many and self.nearest is not None:
+            raise ValueError("many takes all rows of a key, nearest takes one: give either")
+        return self
+
+    def needed(self) -> set[str]:
+        """The columns that its tables must have, or its patterns make."""
+        near = {self.nearest.column} if self.nearest else set()
+        return {*self.key.columns, *self.columns.values(), *near}
+
+    def needed_before(self) -> set[str]:
+        """The columns that the corpus' rows must have."""
+        return {*self.on.columns, *([self.nearest.to] if self.nearest else [])}
 
 
-class TableSpec(Config):
+class TableSpec(Layout):
     """What a tabular corpus looks like; see `shards.corpora.table.reader`."""
 
-    model_config = ConfigDict(coerce_numbers_to_str=True)
-
     name: str = "corpus"
-    tables: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     audio_files: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    format: Format | None = None  # by the file's suffix
-    encoding: str = "utf-8"
-    delimiter: str | None = Field(default=None, min_length=1, max_length=1)  # by the format
-    quoting: bool | None = None  # cells in double quotes; by default in csv and not in tsv
-    line_breaks: bool | None = None  # whether a quoted cell may span lines; by default: see `table`
     segments: bool | None = None  # whether rows are parts of recordings; by default: see `table`
-    patterns: tuple[Pattern, ...] = ()
+    joins: tuple[Join, ...] = ()
     fields: Fields
     labels: dict[str, str] = Field(min_length=1)
     exact_labels: bool = False  # whether words that differ in case or blanks alone are different
+    bad_audio: dict[str, str] = Field(default_factory=dict)  # id -> what is wrong with it
+    expect: tuple[Release, ...] = ()
 
-    @field_validator("tables", "audio_files", mode="before")
+    @field_validator("audio_files", mode="before")
     @classmethod
-    def _by_split(cls, raw: Any) -> Any:
-        groups = raw if isinstance(raw, dict) else {NO_SPLIT: raw}
-        return {
-            split: (patterns,) if isinstance(patterns, str) else patterns
-            for split, patterns in groups.items()
-        }
+    def _files_by_split(cls, raw: Any) -> Any:
+        return by_split(raw)
 
-    @field_validator("tables", "audio_files")
+    @field_validator("audio_files")
     @classmethod
-    def _inside_root(cls, groups: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        for split, patterns in groups.items():
-            if split != NO_SPLIT and split.lower() not in SPLITS:
-                raise ValueError(
-                    f"unknown split {split!r}{suggestion(split, SPLITS)}; "
-                    f"known: {', '.join(SPLITS)}"
-                )
-            for pattern in patterns:
-                path = PurePosixPath(pattern)
-                if not path.parts or path.is_absolute() or ".." in path.parts:
-                    raise ValueError(
-                        f"{pattern!r} must be a path inside the corpus' root: set corpus.root to a "
-                        "folder above (/ will do) and write the path from there"
-                    )
-        return groups
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, encoding: str) -> str:
-        try:
-            "".encode(encoding)  # a codec that is not for text (hex, rot13) refuses
-        except LookupError:
-            raise ValueError(
-                f"no encoding of text{suggestion(encoding, ENCODINGS)}; usual are "
-                + ", ".join(ENCODINGS)
-            ) from None
-        return encoding
+    def _files_inside_root(cls, groups: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        return inside_root(groups)
 
     @field_validator("labels", mode="before")
     @classmethod
     def _themselves(cls, raw: Any) -> Any:
-        """A list names words that stand for themselves."""
-        return {str(word): str(word) for word in raw} if isinstance(raw, list | tuple) else raw
+        """`any`: all words stand for themselves; a list: these do."""
+        if isinstance(raw, list | tuple):
+            return {str(word): str(word) for word in raw}
+        return {ANY: ANY} if raw == "any" else raw
 
     @field_validator("labels")
     @classmethod
@@ -248,8 +205,36 @@ class TableSpec(Config):
             raise ValueError(f"no emotion is given for {', '.join(map(repr, empty))}")
         return codes
 
+    @field_validator("expect", mode="before")
+    @classmethod
+    def _one_release(cls, raw: Any) -> Any:
+        return [raw] if isinstance(raw, dict) else raw
+
     @model_validator(mode="after")
     def _one_kind(self) -> TableSpec:
         if bool(self.tables) == bool(self.audio_files):
             raise ValueError("give either tables or audio_files")
         return self
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns that the fields need."""
+        needed = {column for _, source in self.fields.sources() for column in source.columns}
+        return needed | set(self.fields.votes.columns if self.fields.votes else ())
+
+    def used_joins(self) -> tuple[Join, ...]:
+        """The joins that bring a column which is needed, in their order."""
+        used: list[Join] = []
+        needed = self.columns
+        for join in reversed(self.joins):
+            if needed & join.columns.keys():
+                used.append(join)
+                needed = needed - join.columns.keys() | join.needed_before()
+        return tuple(reversed(used))
+
+    def needed_columns(self) -> set[str]:
+        """The columns that the corpus' rows must have, those that joins add left out."""
+        needed = self.columns
+        for join in reversed(self.used_joins()):
+            needed = needed - join.columns.keys() | join.needed_before()
+        return needed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +18,45 @@ from shards.corpora.base import (
     Problem,
     printable,
 )
-from shards.corpora.table.formats import Embedded
+from shards.corpora.embedded import Embedded
+from shards.corpora.table.formats.text import open_text
 from shards.corpora.table.label_words import LabelWords
+from shards.corpora.table.layout import SPLITS
 from shards.corpora.table.rows import Row
-from shards.corpora.table.spec import SPLITS, Source, TableSpec, Votes
+from shards.corpora.table.spec import Source, TableSpec, Votes
 from shards.corpora.table.times import TO_THE_END, seconds
 from shards.corpora.utterance import NO_MAJORITY, Utterance
 from shards.errors import suggestion
 
+KNOWN_BAD = "known to be bad"
+MOST_RATERS = 1000
+# Byte order marks and marks of the writing direction, which some transcripts begin with.
+_NO_MARKS = dict.fromkeys([0xFEFF, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
 Order = tuple[float, float, int]  # turn number, start, place in the table
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where paths of a corpus begin, and whether those of recordings may lead out of there."""
+
+    root: Path
+    audio_root: Path | None = None
+    absolute: bool = False
 
 
 class RowReader:
     """Turns rows into utterances; errors and problems are collected."""
 
-    def __init__(self, spec: TableSpec, root: Path, errors: Errors) -> None:
+    def __init__(self, spec: TableSpec, places: Places, errors: Errors) -> None:
         self.spec = spec
-        self.root = root
+        self.root = places.root
         self.errors = errors
         self.problems: list[Problem] = []
+        self.bad_audio: list[Problem] = []
         self.words = LabelWords(spec.labels, spec.exact_labels)
-        self._real_root = os.path.realpath(root)
+        self._absolute = places.absolute
+        self._audio_root = Path(os.path.abspath(self.root / (places.audio_root or "")))
         self._files = FileIndex()
         self._sources: dict[str, str] = {}  # utterance -> file:line
 
@@ -105,27 +124,38 @@ class RowReader:
         if value is None:
             self.problems.append(Problem(MISSING_AUDIO, name, f"no path at {row.source}"))
             return None
-        path = Path(self._inside_root(value))
+        if name in self.spec.bad_audio:
+            self.bad_audio.append(Problem(KNOWN_BAD, name, self.spec.bad_audio[name]))
+        path = Path(self._inside("audio", value, self._audio_root, self._absolute))
         there = self._files.find(path)
         if there is None:
             what = f"there is no file {printable(path)}"
             self.problems.append(Problem(MISSING_AUDIO, name, what))
         return there or path
 
-    def _inside_root(self, value: str) -> str:
+    def _inside(self, field: str, value: str, root: Path, anywhere: bool = False) -> str:
+        """The full path of `value`, which is told from `root`.
+
+        Raises:
+            _BadValue: it leads out of there, or is no path.
+        """
         if "\0" in value:
-            raise _BadValue(f"the audio path {value!r} holds a byte that no name can have")
-        text = os.path.normpath(os.path.join(self.root, value))
+            raise _BadValue(f"the {field} path {value!r} holds a byte that no name can have")
+        text = os.path.normpath(os.path.join(root, value))
+        if anywhere:
+            return text
         # The root may be a link, and the table's paths those of the real folder.
-        for root in (str(self.root), self._real_root):
-            if os.path.commonpath((root, text)) == root:
-                return os.path.join(self.root, os.path.relpath(text, root))
-        above = os.path.commonpath((self.root, text))
+        for inside in (str(root), _real(root)):
+            if text == inside or text.startswith(inside.rstrip("/") + "/"):
+                return os.path.join(root, os.path.relpath(text, inside))
+        above = os.path.commonpath((root, text))
         remedy = f"set corpus.root={above}, a folder above both, and name the tables from there"
-        if not os.path.isabs(value):
+        if os.path.isabs(value):
+            remedy += ", or corpus.absolute_paths=true if recordings may lie anywhere"
+        else:
             remedy += "; for paths that begin at the table's folder, `audio` is '{folder}/{COLUMN}'"
         raise _BadValue(
-            f"the audio path {value!r} leads out of the corpus' root {self.root}; {remedy}"
+            f"the {field} path {value!r} leads out of the corpus' root {root}; {remedy}"
         )
 
     def _text(self, name: str, row: Row) -> str | None:
@@ -133,11 +163,31 @@ class RowReader:
         if source is None:
             return None
         value = _value("text", source, row)
-        if value is None and not (self.problems and self.problems[-1].where == name):
+        if source.file is not None and value is not None:
+            value = self._content(name, value)
+        elif value is None and not (self.problems and self.problems[-1].where == name):
             self.problems.append(Problem(MISSING_TRANSCRIPT, name, f"no text at {row.source}"))
         return value
 
+    def _content(self, name: str, value: str) -> str | None:
+        """What the text file at path `value` holds, less marks of direction; None if it is gone."""
+        path = self._files.find(Path(self._inside("text", value, self.root)))
+        try:
+            if path is None:
+                raise FileNotFoundError(f"there is no file {printable(value)}")
+            with open_text(path, self.spec.encoding) as file:
+                return file.read().translate(_NO_MARKS).strip()
+        except (OSError, UnicodeError) as error:
+            self.problems.append(Problem(MISSING_TRANSCRIPT, name, str(error)))
+            return None
+
     def _votes(self, votes: Votes, row: Row) -> tuple[tuple[str, ...], ...]:
+        if votes.column is None:
+            return tuple(
+                vote
+                for column, label in votes.counts.items()
+                for vote in [(self.words.code(label, row.source),)] * _count(column, row)
+            )
         value = row.values.get(votes.column)
         if value is None or value == "":
             return ()
@@ -145,7 +195,12 @@ class RowReader:
         result = []
         for annotator in annotators:
             named = annotator if isinstance(annotator, list) else [annotator]
-            words = [word.strip() for item in named for word in str(item).split(votes.categories)]
+            words = [
+                word.strip()
+                for item in named
+                if item is not None
+                for word in str(item).split(votes.categories)
+            ]
             codes = dict.fromkeys(self.words.code(word, row.source) for word in words if word)
             codes.pop(NO_MAJORITY, None)
             if codes:
@@ -173,6 +228,22 @@ def _value(field: str, source: Source, row: Row) -> str | None:
     if value not in source.map:
         raise _BadValue(f"{field}: {value!r} is not in its map; known: {', '.join(source.map)}")
     return source.map[value]
+
+
+def _count(column: str, row: Row) -> int:
+    value = str(row.values.get(column) or "0").strip()
+    try:
+        count = float(value)
+        if count == int(count) and 0 <= count <= MOST_RATERS:
+            return int(count)
+    except ValueError:
+        pass
+    raise _BadValue(f"votes: {value!r} in column {column!r} is no number of raters")
+
+
+@lru_cache(maxsize=4)
+def _real(root: Path) -> str:
+    return os.path.realpath(root)
 
 
 def _required(field: str, source: Source, row: Row) -> str:
