@@ -75,15 +75,16 @@ class Branch(nn.Module):
     behind: ClassVar[Mapping[Reads, tuple[str, ...]]] = {
         "logits": (),
         "vector": ("head",),
-        "states": ("head",),
+        "states": ("pool", "head"),
     }
 
     def serve(self, reads: Reads) -> None:
         """Prepare for a fusion that reads only this part of the output."""
-        for name in self.behind[reads]:
+        present = dict(self.named_children())
+        for name in (one for one in self.behind[reads] if one in present):
             # Nothing uses the output of these layers, so they would get no gradient, for which DDP
             # would wait for ever.
-            self.get_submodule(name).requires_grad_(False)
+            present[name].requires_grad_(False)
 
     def check_length(self, length: int) -> None:
         """Raise ModelError if an input of so many tokens or frames is too long.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from shards.configfile import Config
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
+PoolingName = Literal["mean", "statistics", "attention", "attentive_statistics"]
 
 
 class BranchConfig(Config):

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from emo.models.audio.config import CnnConfig
 from emo.models.branch import Branch, BranchOutput
 from emo.models.numerics import wide
+from emo.models.pooling import make_pooling
 
 
 class Cnn(Branch):
@@ -28,7 +29,7 @@ class Cnn(Branch):
         size: bins a frame (mels or coefficients).
     """
 
-    behind: ClassVar = {"logits": (), "vector": ("head",), "states": ("hidden", "head")}
+    behind: ClassVar = {"logits": (), "vector": ("head",), "states": ("pool", "hidden", "head")}
 
     def __init__(
         self,
@@ -45,7 +46,11 @@ class Cnn(Branch):
             blocks.append(ConvolutionBlock(width, channels, config.kernel, config.slope))
             width, bins = channels, (bins + 1) // 2
         self.blocks = nn.ModuleList(blocks)
-        pooled = width * bins * len(POOLINGS[config.pooling])
+        if config.pooling in OF_MAPS:
+            pooled = width * bins * len(OF_MAPS[config.pooling])
+        else:
+            self.pool = make_pooling(config.pooling, width * bins, "model.audio.pooling")
+            pooled = self.pool.width
         self.hidden = nn.Linear(pooled, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, classes)
@@ -76,10 +81,14 @@ class Cnn(Branch):
             else:
                 x_BCTF = block(x_BCTF, mask_BT)
             mask_BT = halve(mask_BT)
-        pooled = [pool(x_BCTF, mask_BT).flatten(1) for pool in POOLINGS[self.config.pooling]]
-        hidden_BD = F.leaky_relu(self.hidden(torch.cat(pooled, dim=1)), self.config.slope)
-        vector_BD = self.dropout(hidden_BD)
         states_BTD = x_BCTF.transpose(1, 2).flatten(2)
+        if self.config.pooling in OF_MAPS:
+            pooled = [pool(x_BCTF, mask_BT).flatten(1) for pool in OF_MAPS[self.config.pooling]]
+            pooled_BD = torch.cat(pooled, dim=1)
+        else:
+            pooled_BD = self.pool(states_BTD, mask_BT)
+        hidden_BD = F.leaky_relu(self.hidden(pooled_BD), self.config.slope)
+        vector_BD = self.dropout(hidden_BD)
         return BranchOutput(self.head(vector_BD), vector_BD, present_B, states_BTD, mask_BT)
 
 
@@ -98,8 +107,9 @@ def maximum_of_frames(x_BCTF: Tensor, mask_BT: Tensor) -> Tensor:
     return highest_BCF.masked_fill(~mask_BT.any(dim=1)[:, None, None], 0.0)
 
 
-# By the name in the configuration: the poolings over time whose results are concatenated.
-POOLINGS = {
+# Poolings of the feature maps as they are, by the name in the configuration; results are
+# concatenated. All others (`emo.models.pooling`) read one vector a frame.
+OF_MAPS = {
     "mean": (mean_of_frames,),
     "mean_max": (mean_of_frames, maximum_of_frames),
 }

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from emo.models.parts import BranchConfig, Dropout
+from emo.models.parts import BranchConfig, Dropout, PoolingName
 from shards.configfile import Config
 
 
@@ -18,8 +18,9 @@ class CnnConfig(BranchConfig):
     """Audio: convolutions in the VGG manner over a spectrogram, then two linear layers.
 
     One block for each entry of `channels`: convolution, max pooling by 2 in time and frequency,
-    LeakyReLU with `slope`. `pooling` over time is the mean of the valid frames, or that and their
-    maximum side by side. `hidden` is the width between the linear layers; `dropout` acts there.
+    LeakyReLU with `slope`. `pooling` over time is the mean of the valid frames, that and their
+    maximum side by side, or one of `emo.models.pooling`. `hidden` is the width between the linear
+    layers; `dropout` acts there.
     """
 
     kind: Literal["cnn"] = "cnn"
@@ -28,7 +29,7 @@ class CnnConfig(BranchConfig):
     )
     kernel: int = Field(3, ge=1, le=9)
     slope: float = Field(0.01, ge=0, lt=1)
-    pooling: Literal["mean", "mean_max"] = "mean"
+    pooling: PoolingName | Literal["mean_max"] = "mean"
     hidden: int = Field(64, gt=0)
     dropout: Dropout = 0.2
     channels_last: bool = True
@@ -98,7 +99,8 @@ class SpeechEncoderConfig(BranchConfig):
     `encoder` is a name on the Hugging Face hub, or a folder: wav2vec 2.0, HuBERT or WavLM. `tune`
     says which part of it is trained: nothing (only a weighting of its layers is learnt), the
     transformer after its convolutions, or everything. `normalise` scales every clip to mean 0 and
-    variance 1; None follows the encoder's own preprocessing. `hidden` is the width between the
+    variance 1; None follows the encoder's own preprocessing. `pooling` over time is one of
+    `emo.models.pooling`. `hidden` is the width between the
     linear layers; `dropout` acts there.
     """
 
@@ -108,6 +110,7 @@ class SpeechEncoderConfig(BranchConfig):
     encoder: str
     tune: Literal["nothing", "transformer", "everything"] = "nothing"
     normalise: bool | None = None
+    pooling: PoolingName = "mean"
     hidden: int = Field(256, gt=0)
     dropout: Dropout = 0.2
     activation_checkpointing: bool = False

@@ -19,6 +19,7 @@ from emo.models.audio.config import SpeechEncoderConfig
 from emo.models.branch import Branch, BranchOutput, ModelError
 from emo.models.fusion.config import Reads
 from emo.models.numerics import at_least_float32, mean_valid, wide
+from emo.models.pooling import make_pooling
 from emo.models.pretrained import (
     Preprocessing,
     build_encoder,
@@ -51,7 +52,7 @@ class SpeechBranch(Branch):
         ModelError: the encoder cannot be loaded, or is of another kind.
     """
 
-    behind: ClassVar = {"logits": (), "vector": ("head",), "states": ("hidden", "head")}
+    behind: ClassVar = {"logits": (), "vector": ("head",), "states": ("pool", "hidden", "head")}
 
     def __init__(
         self,
@@ -89,11 +90,12 @@ class SpeechBranch(Branch):
             encoder.feature_extractor._freeze_parameters()
         layers = encoder.config.num_hidden_layers + 1  # the transformer's input is one of them
         self.layer_weights = nn.Parameter(torch.zeros(layers))
-        self.hidden = nn.Linear(encoder.config.hidden_size, config.hidden)
+        self.states_width = encoder.config.hidden_size
+        self.pool = make_pooling(config.pooling, self.states_width, "model.audio.pooling")
+        self.hidden = nn.Linear(self.pool.width, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, classes)
         self.width = config.hidden
-        self.states_width = encoder.config.hidden_size
         # On demand only: they keep all layers in memory for the gradients of the layer weights.
         self.gives_states = False
 
@@ -115,15 +117,20 @@ class SpeechBranch(Branch):
         """
         present_B = mask_BS.any(dim=1)
         layers_LBTD, mask_BT = self.listen(audio_BS, mask_BS)
-        # The mean comes before the weights: one vector a layer to keep for the backward pass.
-        means_LBD = torch.stack([mean_valid(states, mask_BT) for states in layers_LBTD])
         weights_L = torch.softmax(self.layer_weights, dim=0)
-        pooled_BD = torch.einsum("l,lbd->bd", weights_L, means_LBD)
+        if self.config.pooling == "mean":
+            # The mean comes before the weights: one vector a layer to keep for the backward pass.
+            means_LBD = torch.stack([mean_valid(states, mask_BT) for states in layers_LBTD])
+            pooled_BD = torch.einsum("l,lbd->bd", weights_L, means_LBD)
+        else:
+            states_BTD = torch.einsum("l,lbtd->btd", weights_L, torch.stack(layers_LBTD))
+            pooled_BD = self.pool(states_BTD, mask_BT)
         vector_BD = self.dropout(F.leaky_relu(self.hidden(pooled_BD), SLOPE))
         output = BranchOutput(self.head(vector_BD), vector_BD, present_B)
         if not self.gives_states:
             return output
-        states_BTD = torch.einsum("l,lbtd->btd", weights_L, torch.stack(layers_LBTD))
+        if self.config.pooling == "mean":
+            states_BTD = torch.einsum("l,lbtd->btd", weights_L, torch.stack(layers_LBTD))
         return output._replace(states_BTD=states_BTD, mask_BT=mask_BT & present_B[:, None])
 
     def listen(self, audio_BS: Tensor, mask_BS: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from emo.models.parts import BranchConfig, Dropout, check_heads
+from emo.models.parts import BranchConfig, Dropout, PoolingName, check_heads
 from shards.configfile import Config
 
 SOURCES = ("encoder", "build")  # where an encoder may come from: keys of `TextBranchConfig`
@@ -32,12 +32,13 @@ class TextBranchConfig(BranchConfig):
     """Text: an encoder over word pieces, pooled to one vector, dropout, one linear layer.
 
     Exactly one of `encoder` (a name on the Hugging Face hub, or a folder) and `build` is set.
-    `pooling` takes the first position's vector (cls) or the mean over a line's word pieces.
+    `pooling` takes the first position's vector (cls), or one of `emo.models.pooling` over a line's
+    word pieces.
     """
 
     encoder: str | None = None
     build: SmallBertConfig | None = None
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: PoolingName | Literal["cls"] = "cls"
     dropout: Dropout = 0.1
     activation_checkpointing: bool = False
 

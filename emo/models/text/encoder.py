@@ -12,7 +12,7 @@ import transformers
 from torch import Tensor, nn
 
 from emo.models.branch import Branch, BranchOutput, ModelError
-from emo.models.numerics import mean_valid
+from emo.models.pooling import Pooling, make_pooling
 from emo.models.pretrained import build_encoder, describe_encoder, load_encoder, without_pooler
 from emo.models.text.config import TextBranchConfig
 
@@ -53,11 +53,15 @@ class TextBranch(Branch):
             encoder.gradient_checkpointing_enable({"use_reentrant": False})
         self.encoder = encoder
         self.kind = str(encoder.config.model_type)
-        self.pool = POOLINGS[config.pooling]
         self.padding = _padding(encoder)
         self.longest = _longest(encoder)
-        self.width: int = encoder.config.hidden_size
-        self.states_width = self.width
+        self.states_width: int = encoder.config.hidden_size
+        self.pool: Pooling = (
+            FirstPosition(self.states_width)
+            if config.pooling == "cls"
+            else make_pooling(config.pooling, self.states_width, "model.text.pooling")
+        )
+        self.width = self.pool.width
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.width, classes)
 
@@ -96,16 +100,11 @@ class TextBranch(Branch):
         return describe_encoder(self.encoder)
 
 
-def first_position(states_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-    """[B, D]; where BERT has its [CLS] and RoBERTa its <s>."""
-    return states_BLD[:, 0]
+class FirstPosition(Pooling):
+    """The first place's state: where BERT has its [CLS] and RoBERTa its <s>."""
 
-
-# By the name in the configuration: (states [B, L, D], mask [B, L]) to vectors [B, D].
-POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cls": first_position,
-    "mean": mean_valid,
-}
+    def forward(self, states_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        return states_BLD[:, 0]
 
 
 def _pretrained(config: TextBranchConfig, vocabulary: int) -> Any:

@@ -6,11 +6,12 @@ import pytest
 
 from emo.modalities import MODALITIES
 from emo.models.audio import cnn
-from emo.models.audio.config import AudioConfig, CnnConfig
+from emo.models.audio.config import AudioConfig, CnnConfig, SpeechEncoderConfig
 from emo.models.branch import ModelError
 from emo.models.config import ModelConfig
 from emo.models.context.config import ContextConfig
 from emo.models.fusion.config import FusionConfig
+from emo.models.pooling import POOLINGS
 from emo.models.registry import BRANCHES, CONTEXTS, FUSIONS, lookup
 from emo.models.text import encoder
 from emo.models.text.config import SOURCES, TextBranchConfig
@@ -37,10 +38,14 @@ def test_every_modality_has_branches_and_a_place_in_models():
 
 
 @pytest.mark.parametrize(
-    ("config", "table"), [(CnnConfig, cnn.POOLINGS), (TextBranchConfig, encoder.POOLINGS)]
+    ("config", "own"),
+    [(CnnConfig, set(cnn.OF_MAPS)), (TextBranchConfig, {"cls"}), (SpeechEncoderConfig, set())],
 )
-def test_every_pooling_has_its_function(config, table):
-    assert set(typing.get_args(config.model_fields["pooling"].annotation)) == set(table)
+def test_every_pooling_has_its_class(config, own):
+    annotation = config.model_fields["pooling"].annotation
+    named = {value for one in (annotation, *typing.get_args(annotation))
+             for value in typing.get_args(one) if isinstance(value, str)}  # fmt: skip
+    assert named == set(POOLINGS) | own
 
 
 def test_a_kind_without_a_class_is_named():
