@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from emo.comparison import tables
+from emo.comparison import cross_validations, tables
 from emo.comparison.ceilings import bayes_predictions
-from emo.comparison.result import Result, load_results
+from emo.comparison.result import Result, check_part, load_results
 from emo.comparison.rows import needs_grouping, rows_of
 from shards import atomic
 
@@ -19,16 +19,24 @@ def compare(
 ) -> None:
     """Print the tables of `runs`, and write them to the files `markdown` and `csv` if given.
 
+    All of them are runs, or all are folders of cross-validations.
+
     Raises:
         CompareError: two runs are not comparable, or there is no such part.
         RunError: a run is not finished.
     """
-    results = load_results(runs, part)
-    rows = rows_of(results)
-    title, notes = title_of(results[0]), notes_of(results)
-    tables.show(rows, title, notes)
+    if any(map(cross_validations.is_cross_validation, runs)):
+        check_part(part)
+        found = cross_validations.open_all(runs, part)
+        rows, topics = cross_validations.rows_of(found), cross_validations.TOPICS
+        title, notes = cross_validations.title_of(found, part), cross_validations.notes_of(found)
+    else:
+        results = load_results(runs, part)
+        rows, topics = rows_of(results), tables.TOPICS
+        title, notes = title_of(results[0]), notes_of(results)
+    tables.show(rows, title, notes, topics)
     if markdown is not None:
-        atomic.write(markdown, tables.markdown(rows, title, notes).encode())
+        atomic.write(markdown, tables.markdown(rows, title, notes, topics).encode())
     if csv is not None:
         atomic.write(csv, tables.csv(rows).encode())
 

@@ -77,14 +77,19 @@ def load_results(runs: Sequence[Path], part: str) -> list[Result]:
         CompareError: there is no such part, or two runs differ in more than their systems.
         RunError: a folder is no run folder, or its training has not ended.
     """
+    check_part(part)
+    results = [load_result(run, part) for run in runs]
+    check_comparable(results)
+    return results
+
+
+def check_part(part: str) -> None:
+    """Raise CompareError for a part that no run evaluates."""
     if part not in EVALUATED_PARTS:
         raise CompareError(
             f"--part {part}: no part of this name{suggestion(part, EVALUATED_PARTS)} (there are "
             f"{', '.join(EVALUATED_PARTS)})"
         )
-    results = [load_result(run, part) for run in runs]
-    check_comparable(results)
-    return results
 
 
 def load_result(run: Path, part: str) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv as csv_module
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -18,7 +18,8 @@ Row = dict[str, Any]
 Word = Callable[[Row], str]  # the text of a row's cell; "" if it is empty
 
 
-def _with_interval(name: str) -> Word:
+def with_interval(name: str) -> Word:
+    """A metric with its 95 % interval."""
     return lambda row: f"{row[name]:.1f} [{row[name + '_low']:.1f}, {row[name + '_high']:.1f}]"
 
 
@@ -28,13 +29,14 @@ def _before_and_after(name: str) -> Word:
     return lambda row: " → ".join(filter(None, (before(row), after(row))))
 
 
-def _difference(name: str) -> Word:
+def difference(name: str) -> Word:
+    """A difference and its standard error; empty for the row that the others are compared with."""
     return lambda row: f"{row[name]:+.1f} ± {row[name + '_se']:.1f}" if name in row else ""
 
 
 def _one_modality(kept: str) -> Word:
     """A fusion's WA with only the modality `kept`, and the difference to both."""
-    change, name = _difference(f"{kept}_alone_cost"), f"{kept}_alone"
+    change, name = difference(f"{kept}_alone_cost"), f"{kept}_alone"
     return lambda row: f"{row[name]:.1f} ({change(row)})" if name in row else ""
 
 
@@ -44,18 +46,19 @@ def _number(name: str, places: int) -> Word:
 
 SCORES = [metric for metric in METRICS.values() if metric.of_confusion]
 # Tables by title, each narrow enough for a terminal of 100 columns; all begin with the run's name.
-TOPICS: dict[str, dict[str, Word]] = {
+Topics = Mapping[str, dict[str, Word]]
+TOPICS: Topics = {
     "": {
         "reads": lambda row: row["reads"],
         "sees": lambda row: row["sees"],
-        **{metric.heading: _with_interval(metric.name) for metric in SCORES[:3]},
+        **{metric.heading: with_interval(metric.name) for metric in SCORES[:3]},
     },
     # The first table has no room for a fourth interval.
-    "More metrics": {metric.heading: _with_interval(metric.name) for metric in SCORES[3:]},
+    "More metrics": {metric.heading: with_interval(metric.name) for metric in SCORES[3:]},
     "Differences in WA": {
-        "to the best": _difference("to_best"),
+        "to the best": difference("to_best"),
         "ceiling %": _number("ceiling", 1),
-        "to the ceiling": _difference("to_ceiling"),
+        "to the ceiling": difference("to_ceiling"),
         "ceiling per turn %": _number("ceiling_alone", 1),
         "paper %": _number("published", 1),
     },
@@ -102,10 +105,10 @@ def _wa(row: Row) -> str:
     return f"{row['wa']:.1f}" + (f" ({', '.join(beside)})" if beside else "")
 
 
-def show(rows: Sequence[Row], title: str, notes: Sequence[str]) -> None:
+def show(rows: Sequence[Row], title: str, notes: Sequence[str], topics: Topics = TOPICS) -> None:
     """Print to the terminal; if the output goes to a file, 140 columns wide."""
     console = Console(width=None if Console().is_terminal else 140)
-    for heading, (names, body) in _tables(rows, title):
+    for heading, (names, body) in _tables(rows, title, topics):
         console.print(heading, style="bold", highlight=False)
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for name in names:
@@ -117,10 +120,10 @@ def show(rows: Sequence[Row], title: str, notes: Sequence[str]) -> None:
         console.print(note, highlight=False)
 
 
-def markdown(rows: Sequence[Row], title: str, notes: Sequence[str]) -> str:
+def markdown(rows: Sequence[Row], title: str, notes: Sequence[str], topics: Topics = TOPICS) -> str:
     """The tables of `show` in Markdown."""
     lines = []
-    for heading, (names, body) in _tables(rows, title):
+    for heading, (names, body) in _tables(rows, title, topics):
         lines += [f"**{heading}**", "", "| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
         lines += ["| " + " | ".join(line) + " |" for line in body]
         lines.append("")
@@ -137,11 +140,13 @@ def csv(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def _tables(rows: Sequence[Row], title: str) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
+def _tables(
+    rows: Sequence[Row], title: str, topics: Topics
+) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
     """Heading, column names and body of each table that is not empty for these rows."""
-    tables = [(topic or title, cells(rows, columns)) for topic, columns in TOPICS.items()]
+    tables = [(topic or title, cells(rows, columns)) for topic, columns in topics.items()]
     tables = [(heading, (names, body)) for heading, (names, body) in tables if len(names) > 1]
-    systems = by_system(rows)
+    systems = by_system(rows) if topics is TOPICS else None
     if systems is not None:
         tables.append(("Systems by modality", systems))
     return tables

@@ -78,9 +78,9 @@ def _no_run(folder: Path) -> str | None:
     if not folds:
         return None
     return (
-        f"{folder} is a cross-validation, not a run: `emo crossval` shows its scores, and writes "
-        f"them to {folder / files.CROSSVAL} when all folds are done; name one of its folds, such "
-        f"as {folder / folds[0]}"
+        f"{folder} is a cross-validation, not a run: `emo crossval` writes its scores to "
+        f"{folder / files.CROSSVAL} when all folds are done, and `emo compare` puts several beside "
+        f"one another; name one of its folds, such as {folder / folds[0]}"
     )
 
 
