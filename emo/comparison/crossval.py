@@ -28,7 +28,7 @@ from emo.runs.folder import check_unchanged, load_config
 from shards import atomic, configfile
 from shards.errors import UserError
 from shards.store.index import open_dataset
-from shards.views.view import COLUMNS
+from shards.views.view import COLUMNS, columns_of
 from shards.views.view import folds as folds_of
 
 AVERAGED = {name: one for name, one in metrics.METRICS.items() if one.cross_validated}
@@ -137,7 +137,7 @@ def fold_settings(config: ExperimentConfig, seeds: int | None) -> dict[str, list
             for seed in range(first, first + seeds)
         }
     dataset = open_dataset(config.data.shards, columns=list(COLUMNS))
-    names = folds_of(dataset.columns(*COLUMNS), config.data.view)
+    names = folds_of(columns_of(dataset), config.data.view)
     if not names:
         raise CrossvalError(
             f"protocol {config.data.view.protocol} has no folds: use --seeds K, or "

@@ -29,7 +29,7 @@ from shards.extract.features.waveform import WAVEFORM
 from shards.extract.text import Tokens, stay_offline
 from shards.store.index import TOKENIZER, Dataset, open_dataset
 from shards.views.protocols.base import PARTS
-from shards.views.view import COLUMNS, View, make_view
+from shards.views.view import View, columns_of, make_view
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def fetch(encoders: dict[str, str]) -> None:
 
 def view_of(dataset: Dataset, config: ExperimentConfig) -> View:
     """The parts of the configured protocol, as rows of `dataset`."""
-    return make_view(dataset.columns(*COLUMNS), config.data.view)
+    return make_view(columns_of(dataset), config.data.view)
 
 
 def open_tokens(

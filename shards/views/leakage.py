@@ -78,12 +78,14 @@ def check_rows(
             )
     protocol = PROTOCOLS[config.protocol]
     promises = protocol.keeps_apart(config)
-    if not protocol.splits_recordings:
-        promises = promises | {"recording": ALL_PAIRS}
+    promises = promises | {"recording": ALL_PAIRS}
+    across = in_several_corpora(turns) if protocol.splits_recordings else None
     for fact, pairs in promises.items():
         for pair in pairs:
             first, second = (part for part in PARTS if part in pair)
             shared = _shared(turns, fact, members[first], members[second])
+            if fact == "recording" and across is not None:  # a corpus' own parts are not ours
+                shared = shared[across[shared]]
             if len(shared):
                 example = shared[0]
                 raise ViewError(
@@ -94,9 +96,21 @@ def check_rows(
                 )
 
 
+def in_several_corpora(turns: Turns) -> np.ndarray:
+    """Whether the recording of each turn is in more than one corpus, bool [turns]."""
+    recording, names = turns.coded("recording")
+    corpus, corpora = turns.coded("corpus")
+    both = (recording >= 0) & (corpus >= 0)
+    pairs = np.unique(recording[both] * max(len(corpora), 1) + corpus[both])
+    counts = np.bincount(pairs // max(len(corpora), 1), minlength=len(names) + 1)
+    return (counts > 1)[recording] & both
+
+
 def _shared(turns: Turns, fact: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The turns of `second` whose `fact` also occurs in `first`; an empty fact is never shared."""
-    values = getattr(turns, fact)
-    known = set(values[first]) - {"", None}
-    shares = np.fromiter((value in known for value in values[second]), bool, len(second))
-    return second[shares]
+    codes, names = turns.coded(fact)
+    known = np.zeros(len(names) + 1, bool)
+    known[codes[first]] = True
+    known[:-1] &= names != ""
+    known[-1] = False  # no value, which is coded as -1
+    return second[known[codes[second]]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,13 @@ import numpy as np
 from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.extract.augment import CLEAN
+from shards.views.codes import encode, objects
 
 _SHARED = ("label", "speaker", "session", "dialogue", "split")  # the same for all variants
-COLUMNS = ("utterance", "variant", *_SHARED, "text", "turn", "recording")
+COLUMNS = ("utterance", "variant", *_SHARED, "text", "turn", "recording")  # of an index
+CORPUS = "corpus"  # a column where rows are of several corpora
+_ALL = (*COLUMNS, CORPUS)
+_OPTIONAL = ("text", "split", "turn", "recording", CORPUS)
 
 _TAG = re.compile(r"\[[^\]]*\]")
 _WORD = re.compile(r"\w+")
@@ -38,6 +42,7 @@ class Turns:
     `is_clean` bool [rows]. The rest are object arrays [n]: `text` is normalised (see
     `normalise_text`), "" where there is none; `script` is "" for a turn that follows no script;
     `recording` names the sound, None where it is not known: turns of one name sound the same.
+    `corpus` is None where there is only one. `turn` is int64, 0 where it is not known.
     """
 
     ids: np.ndarray
@@ -53,33 +58,42 @@ class Turns:
     script: np.ndarray
     turn: np.ndarray
     recording: np.ndarray
+    corpus: np.ndarray
+    _codes: dict[str, tuple[np.ndarray, np.ndarray]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def coded(self, fact: str) -> tuple[np.ndarray, np.ndarray]:
+        """`encode` of the fact (`speaker`, `text`, …), done once."""
+        if fact not in self._codes:
+            self._codes[fact] = encode(getattr(self, fact))
+        return self._codes[fact]
 
 
 def turns_of(source: Mapping[str, Any] | Sequence[Utterance]) -> Turns:
     """The turns behind index columns, or behind a corpus' utterances, which count as clean rows.
 
-    Columns are those of `COLUMNS`, as sequences of equal length or pyarrow columns; `text`,
-    `split`, `turn` and `recording` may be missing.
+    Columns are those of `COLUMNS` and `CORPUS`, as sequences of equal length, numpy arrays or
+    pyarrow columns; `text`, `split`, `turn`, `recording` and `corpus` may be missing.
 
     Raises:
         ViewError: a column is missing, a sample occurs twice, an utterance has no clean sample, or
             the samples of an utterance disagree about label, speaker, session, dialogue or split.
     """
     columns = _columns(source)
-    utterance, variant = columns["utterance"], columns["variant"]
-    ids = np.array(sorted(set(utterance)), dtype=object)
-    number = {name: index for index, name in enumerate(ids)}
-    of_row = np.fromiter((number[name] for name in utterance), np.int64, len(utterance))
-    is_clean = variant == CLEAN
-
-    if len(set(zip(utterance, variant, strict=True))) != len(utterance):
-        seen: set[tuple[str, str]] = set()
-        for pair in zip(utterance, variant, strict=True):
-            if pair in seen:
-                raise ViewError(
-                    f"sample {pair[0]} ({pair[1]}) is in the index twice; rebuild the shards"
-                )
-            seen.add(pair)
+    of_row, ids = encode(columns["utterance"])
+    variant, variants = encode(columns["variant"])
+    is_clean = (variants == CLEAN)[variant]
+    pair = of_row * max(len(variants), 1) + variant
+    once, first = np.unique(pair, return_index=True)
+    if len(once) < len(pair):
+        again = np.ones(len(pair), bool)
+        again[first] = False
+        row = int(again.argmax())
+        raise ViewError(
+            f"sample {ids[of_row[row]]} ({variants[variant[row]]}) is in the index twice; rebuild "
+            "the shards"
+        )
     clean = np.full(len(ids), -1, np.int64)
     clean[of_row[is_clean]] = np.flatnonzero(is_clean)
     if (clean < 0).any():
@@ -87,20 +101,45 @@ def turns_of(source: Mapping[str, Any] | Sequence[Utterance]) -> Turns:
             f"utterance {ids[clean.argmin()]} has no {CLEAN} sample, and only those may be "
             "evaluated; rebuild the shards"
         )
+    facts: dict[str, np.ndarray] = {}
     for name in _SHARED:
-        differs = columns[name] != columns[name][clean[of_row]]
+        codes, names = encode(columns[name])
+        differs = codes != codes[clean[of_row]]
         if differs.any():
             row = int(differs.argmax())
-            raise ViewError(
-                f"the samples of utterance {utterance[row]} disagree: {name} is "
-                f"{columns[name][row]!r} in variant {variant[row]!r} and "
-                f"{columns[name][clean[of_row[row]]]!r} in {CLEAN!r}; an utterance and its copies "
-                "must be in one part, so rebuild the shards"
+            own, others = (
+                None if code < 0 else names[code]
+                for code in (codes[row], codes[clean[of_row[row]]])
             )
-    facts = {name: columns[name][clean] for name in (*_SHARED, "turn", "recording")}
-    text = _objects([normalise_text(value) for value in columns["text"][clean]])
-    script = _objects([script_of(dialogue) for dialogue in facts["dialogue"]])
-    return Turns(ids, of_row, clean, is_clean, text=text, script=script, **facts)
+            raise ViewError(
+                f"the samples of utterance {ids[of_row[row]]} disagree: {name} is {own!r} in "
+                f"variant {variants[variant[row]]!r} and {others!r} in {CLEAN!r}; an utterance and "
+                "its copies must be in one part, so rebuild the shards"
+            )
+        facts[name] = _values(codes[clean], names)
+    for name in ("recording", CORPUS):
+        codes, names = encode(columns[name])
+        facts[name] = _values(codes[clean], names)
+    codes, texts = encode(columns["text"])
+    facts["text"] = _values(codes[clean], objects([normalise_text(text) for text in texts]), "")
+    codes, dialogues = encode(columns["dialogue"])
+    facts["script"] = _values(codes[clean], objects([script_of(name) for name in dialogues]), "")
+    return Turns(ids, of_row, clean, is_clean, turn=_integers(columns["turn"])[clean], **facts)
+
+
+def _values(codes: np.ndarray, names: np.ndarray, missing: str | None = None) -> np.ndarray:
+    """What `codes` stand for, objects; `missing` for -1."""
+    return objects([*names, missing])[codes]  # -1 is the last
+
+
+def _integers(values: Any) -> np.ndarray:
+    """Whole numbers, int64; 0 for no value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not isinstance(values, pa.Array | pa.ChunkedArray):
+        values = pa.array(values, from_pandas=True)
+    return np.asarray(pc.fill_null(values.cast(pa.int64()), 0).to_numpy())
 
 
 def normalise_text(text: str | None) -> str:
@@ -118,7 +157,7 @@ def script_of(dialogue: str) -> str:
     return match.group() if match else ""
 
 
-def _columns(source: Mapping[str, Any] | Sequence[Utterance]) -> dict[str, np.ndarray]:
+def _columns(source: Mapping[str, Any] | Sequence[Utterance]) -> dict[str, Any]:
     given: Mapping[str, Any]
     if isinstance(source, Mapping):
         given = source
@@ -127,25 +166,14 @@ def _columns(source: Mapping[str, Any] | Sequence[Utterance]) -> dict[str, np.nd
         names = [name for name in COLUMNS[2:] if name != "recording"]
         given = {name: [getattr(item, name) for item in source] for name in names}
         given |= {"utterance": [item.id for item in source], "variant": [CLEAN] * len(source)}
-    missing = [name for name in COLUMNS if name not in given and name not in _OPTIONAL]
+    missing = [name for name in _ALL if name not in given and name not in _OPTIONAL]
     if missing:
         raise ViewError(f"the index lacks the columns {', '.join(missing)}; rebuild the shards")
     rows = len(given["utterance"])
     columns = {}
-    for name in COLUMNS:
-        values = given.get(name, [None] * rows)
-        values = values.to_pylist() if hasattr(values, "to_pylist") else list(values)
-        if len(values) != rows:
-            raise ViewError(f"column {name} has {len(values)} rows, utterance has {rows}")
-        columns[name] = _objects(values)
+    for name in _ALL:
+        values = given.get(name)
+        columns[name] = [None] * rows if values is None else values
+        if len(columns[name]) != rows:
+            raise ViewError(f"column {name} has {len(columns[name])} rows, utterance has {rows}")
     return columns
-
-
-_OPTIONAL = ("text", "split", "turn", "recording")
-
-
-def _objects(values: list[Any]) -> np.ndarray:
-    # Not np.array(values): its dtype would depend on the values (fixed-width strings, integers).
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array

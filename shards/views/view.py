@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,13 +19,16 @@ from shards.corpora.labels import LabelSet, label_set
 from shards.corpora.utterance import CODES, Utterance
 from shards.errors import nearest
 from shards.views.config import ViewConfig
-from shards.views.leakage import Overlap, check_rows, overlap_of
+from shards.views.leakage import Overlap, check_rows, in_several_corpora, overlap_of
 from shards.views.protocols import PROTOCOLS
 from shards.views.protocols.base import PARTS, VAL
 from shards.views.protocols.groups import keep_recordings_together
-from shards.views.turns import COLUMNS, Turns, ViewError, turns_of
+from shards.views.turns import COLUMNS, CORPUS, Turns, ViewError, turns_of
 
-__all__ = ["COLUMNS", "View", "ViewConfig", "ViewError", "folds", "make_view"]
+if TYPE_CHECKING:
+    from shards.store.index import Dataset
+
+__all__ = ["COLUMNS", "View", "ViewConfig", "ViewError", "columns_of", "folds", "make_view"]
 
 Source = Mapping[str, Any] | Sequence[Utterance]
 
@@ -51,8 +54,7 @@ class View:
     overlap: Overlap
     notes: tuple[str, ...]
     digest: str
-    _dialogue_rows: Mapping[str, np.ndarray] = field(repr=False)
-    _dialogue_parts: Mapping[str, frozenset[str]] = field(repr=False)
+    _dialogues: _Dialogues = field(repr=False)
 
     def rows(self, part: str) -> np.ndarray:
         """The rows of part "train", "val" or "test"."""
@@ -68,18 +70,53 @@ class View:
             ViewError: the view splits a dialogue. A context model would then see, around a test
                 turn, turns that it was trained on, and those give the label away.
         """
-        for dialogue, parts in self._dialogue_parts.items():
-            if len(parts) > 1:
-                raise self._split(dialogue)
-        chosen = [d for d, parts in self._dialogue_parts.items() if part in parts]
-        return [self._dialogue_rows[dialogue] for dialogue in chosen]
+        found = self._dialogues
+        split = np.flatnonzero(found.parts.sum(axis=1) > 1)
+        if len(split):
+            raise self._split(int(split[0]))
+        ends = np.append(found.starts[1:], len(found.rows))
+        chosen = np.flatnonzero(found.parts[:, PARTS.index(part)])
+        return [found.rows[found.starts[one] : ends[one]] for one in chosen]
 
-    def _split(self, dialogue: str) -> ViewError:
-        parts = " and ".join(part for part in PARTS if part in self._dialogue_parts[dialogue])
+    def _split(self, number: int) -> ViewError:
+        here = self._dialogues.parts[number]
+        parts = " and ".join(part for part, there in zip(PARTS, here, strict=True) if there)
         return ViewError(
-            f"view {self.name!r} puts dialogue {dialogue} into {parts}; a context model needs "
-            "whole dialogues: use random_dialogues or leave_one_session_out"
+            f"view {self.name!r} puts dialogue {self._dialogues.names[number]} into {parts}; a "
+            "context model needs whole dialogues: use random_dialogues or leave_one_session_out"
         )
+
+
+@dataclass(frozen=True)
+class _Dialogues:
+    """The clean rows of all dialogues, one dialogue after the other, in order of turns.
+
+    `rows` int64 [turns]; `names` and `starts` (in `rows`) [dialogues]; `parts` bool [dialogues,
+    parts]: whether a turn of the dialogue is in the part.
+    """
+
+    names: np.ndarray
+    rows: np.ndarray
+    starts: np.ndarray
+    parts: np.ndarray
+
+    @classmethod
+    def of(cls, turns: Turns, parts: np.ndarray) -> _Dialogues:
+        """Those of `turns`, whose part is `parts` int8 [turns]."""
+        of_turn, names = turns.coded("dialogue")
+        # By dialogue, then by turn number: lexsort takes its last key first. It is stable, so
+        # turns without numbers stay in the order of their ids.
+        order = np.lexsort((turns.turn, of_turn))
+        starts = np.searchsorted(of_turn[order], np.arange(len(names)))
+        has_turns = np.zeros((len(names), len(PARTS) + 1), bool)
+        has_turns[of_turn, parts] = True  # turns of no part have -1, which is the last column
+        return cls(names, turns.clean[order], starts, has_turns[:, :-1])
+
+
+def columns_of(dataset: Dataset) -> dict[str, Any]:
+    """The columns of an opened dataset that `make_view` and `folds` read, as they are in Arrow."""
+    there = dataset.table.column_names
+    return {name: dataset.table[name] for name in (*COLUMNS, CORPUS) if name in there}
 
 
 def make_view(columns: Source, config: ViewConfig) -> View:
@@ -94,18 +131,19 @@ def make_view(columns: Source, config: ViewConfig) -> View:
             no training turn; or the parts would share what the protocol keeps apart.
     """
     turns, chosen = turns_of(columns), label_set(config.labels)
-    classes = {code: chosen.class_of(code) for code in set(turns.label)}
-    by_turn = np.array([classes[code] for code in turns.label], np.int64)
+    by_turn, there = _classes(turns, chosen)
     inside = np.flatnonzero(by_turn >= 0)
     if not len(inside):
         raise ViewError(f"no turn has a label of the set {chosen.name!r}; check corpus and labels")
-    lacking = _check_words(chosen, classes)
+    lacking = _check_words(chosen, there)
 
     parts = np.full(len(turns.ids), -1, np.int8)
     protocol = PROTOCOLS[config.protocol]
     assigned = protocol.assign(_subset(turns, inside), by_turn[inside], chosen, config)
     parts[inside], notes = assigned
-    if not protocol.splits_recordings:
+    if protocol.splits_recordings:
+        notes += keep_recordings_together(turns, parts, in_several_corpora(turns))
+    else:
         notes += keep_recordings_together(turns, parts)
     _check_classes(parts, by_turn, chosen, config)
 
@@ -115,7 +153,6 @@ def make_view(columns: Source, config: ViewConfig) -> View:
     members = {name: np.flatnonzero(parts == index) for index, name in enumerate(PARTS)}
     labels = by_turn[turns.of_row]
     check_rows(turns, labels, rows, config)
-    dialogue_rows, dialogue_parts = _dialogues(turns, parts)
     return View(
         config,
         _name(config),
@@ -125,8 +162,7 @@ def make_view(columns: Source, config: ViewConfig) -> View:
         overlap=overlap_of(turns, members),
         notes=(*lacking, *notes),
         digest=_digest(turns, rows),
-        _dialogue_rows=dialogue_rows,
-        _dialogue_parts=dialogue_parts,
+        _dialogues=_Dialogues.of(turns, parts),
     )
 
 
@@ -136,13 +172,20 @@ def folds(columns: Source, config: ViewConfig) -> list[str]:
     Only those with turns of the label set count.
     """
     turns, chosen = turns_of(columns), label_set(config.labels)
-    inside = [i for i, code in enumerate(turns.label) if chosen.class_of(code) >= 0]
-    return PROTOCOLS[config.protocol].folds(_subset(turns, np.array(inside, np.int64)), config)
+    inside = np.flatnonzero(_classes(turns, chosen)[0] >= 0)
+    return PROTOCOLS[config.protocol].folds(_subset(turns, inside), config)
+
+
+def _classes(turns: Turns, chosen: LabelSet) -> tuple[np.ndarray, list[str]]:
+    """The class of each turn, int64 [turns], -1 outside the set; and the labels that occur."""
+    codes, labels = turns.coded("label")
+    classes = np.array([*(chosen.class_of(label) for label in labels), -1], np.int64)
+    return classes[codes], labels.tolist()
 
 
 def _subset(turns: Turns, chosen: np.ndarray) -> Turns:
     per_row = ("of_row", "is_clean")  # not needed to assign parts
-    facts = [f.name for f in fields(turns) if f.name not in per_row]
+    facts = [f.name for f in fields(turns) if f.init and f.name not in per_row]
     return replace(turns, **{name: getattr(turns, name)[chosen] for name in facts})
 
 
@@ -189,26 +232,6 @@ def _check_classes(
             raise ViewError(
                 f"the {PARTS[index]} part of {_name(config)} is empty; use larger shares"
             )
-
-
-def _dialogues(
-    turns: Turns, parts: np.ndarray
-) -> tuple[dict[str, np.ndarray], dict[str, frozenset[str]]]:
-    names, of_turn = np.unique(turns.dialogue.astype(str), return_inverse=True)
-    place = np.array([0 if turn is None else turn for turn in turns.turn], np.int64)
-    # By dialogue, then by turn number: lexsort takes its last key first. It is stable, so turns
-    # without numbers stay in the order of their ids.
-    order = np.lexsort((place, of_turn))
-    starts = np.searchsorted(of_turn[order], np.arange(1, len(names)))
-    rows = np.split(turns.clean[order], starts)
-    has_turns = np.zeros((len(names), len(PARTS) + 1), bool)
-    has_turns[of_turn, parts] = True  # turns of no part have -1, which is the last column
-    sides = [
-        frozenset(part for part, here in zip(PARTS, flags, strict=False) if here)
-        for flags in has_turns
-    ]
-    keys = names.tolist()
-    return dict(zip(keys, rows, strict=True)), dict(zip(keys, sides, strict=True))
 
 
 def _name(config: ViewConfig) -> str:

@@ -19,6 +19,8 @@
 `leave_one_speaker_out`  the fold's speaker is the test part; validation is the other speaker of
                          the session, as is customary (the next of them where there are more, the
                          next of all where there is none). This splits the two sides of a dialogue.
+`leave_one_corpus_out`   of several corpora, the fold's is the test part. Validation is the share
+                         `val` (or `val_from_train`) of the others' turns, in whole speakers.
 `official`               the corpus' own split. A missing validation part is drawn from its
                          training part, in whole dialogues.
 `official_folds`         the corpus' own folds, where its split column names folds. Validation is
@@ -32,8 +34,8 @@
 With `val_speakers`, the protocols that read it validate on whole other speakers instead: on so
 many, drawn by seed so that their classes come near to those of all, or on those that are named.
 
-In every protocol but the official ones, whose parts are not ours to change, turns with the same
-recording are in one part: the others of them leave the view, which states their number.
+Turns with the same recording are in one part: the others of them leave the view, which states their
+number. The parts of official protocols are not ours to change: there this holds between corpora.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from __future__ import annotations
 from shards.views.protocols.base import Protocol
 from shards.views.protocols.drawn import RANDOM, RANDOM_DIALOGUES, SCRIPT_DISJOINT
 from shards.views.protocols.leave_out import (
+    LEAVE_ONE_CORPUS_OUT,
     LEAVE_ONE_SESSION_OUT,
     LEAVE_ONE_SPEAKER_OUT,
     SPEAKER_FOLDS,
@@ -55,6 +58,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "speaker_folds": SPEAKER_FOLDS,
     "leave_one_session_out": LEAVE_ONE_SESSION_OUT,
     "leave_one_speaker_out": LEAVE_ONE_SPEAKER_OUT,
+    "leave_one_corpus_out": LEAVE_ONE_CORPUS_OUT,
     "official": OFFICIAL,
     "official_folds": OFFICIAL_FOLDS,
     "script_disjoint": SCRIPT_DISJOINT,

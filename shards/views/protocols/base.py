@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
@@ -91,7 +91,7 @@ def chosen_fold(known: Sequence[str], config: Settings) -> str:
 
 
 def check_speakers(
-    names: Sequence[str], known: Sequence[str], setting: str, taken: str = "of the label set"
+    names: Iterable[str], known: Iterable[str], setting: str, taken: str = "of the label set"
 ) -> None:
     """Raise ViewError for `names` in `setting` that are not among the speakers `known`."""
     known = [str(name) for name in known]  # not numpy's, which show their type

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shards.corpora.labels import LabelSet
+from shards.views.codes import encode
 from shards.views.protocols.base import (
     NOWHERE,
     PARTS,
@@ -127,7 +128,7 @@ def take_speakers(
     """
     wanted, rest = config.val_speakers, np.flatnonzero(parts == TRAIN)
     assert wanted is not None
-    names, _, table = _count(turns.speaker[rest], labels[rest], label_set)
+    names, of_rest, table = _count(turns.speaker[rest], labels[rest], label_set)
     known = names.tolist()
     if isinstance(wanted, int):
         if wanted >= len(known):
@@ -143,7 +144,7 @@ def take_speakers(
         chosen = sorted(set(wanted))
         if len(chosen) == len(known):
             raise ViewError("data.view.val_speakers names all speakers, which leaves none to train")
-    parts[rest[np.isin(turns.speaker[rest].astype(str), chosen)]] = VAL
+    parts[rest[np.isin(of_rest, np.flatnonzero(np.isin(names, chosen)))]] = VAL
     shown = ", ".join(chosen[:8]) + (f" and {len(chosen) - 8} more" if chosen[8:] else "")
     return [f"validation is speaker{'s' * (len(chosen) > 1)} {shown}"]
 
@@ -159,7 +160,7 @@ def keep_recordings_together(
     Returns:
         A note with their number, if there are any.
     """
-    known = np.array([value is not None for value in turns.recording], bool)
+    known = turns.coded("recording")[0] >= 0
     if chosen is not None:
         known &= chosen
     before = np.count_nonzero(parts == NOWHERE)
@@ -171,7 +172,7 @@ def keep_recordings_together(
 
 def keep_in_one_part(parts: np.ndarray, chosen: np.ndarray, values: np.ndarray) -> str:
     """Leave each value of the `chosen` turns in the part that has most of it; count what left."""
-    _, number = np.unique(values[chosen].astype(str), return_inverse=True)
+    number, _ = encode(values[chosen])
     counts = np.zeros((number.max(initial=-1) + 1, len(PARTS)), np.int64)
     # Not `counts[...] += 1`, which would count a pair of indices once however often it occurs.
     np.add.at(counts, (number, parts[chosen]), 1)
@@ -185,7 +186,7 @@ def _count(
     groups: np.ndarray, labels: np.ndarray, label_set: LabelSet
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The groups' names, sorted; the group of each turn; turns by group and class, int64."""
-    names, of_turn = np.unique(groups.astype(str), return_inverse=True)
+    of_turn, names = encode(groups)
     table = np.zeros((len(names), len(label_set.classes)), np.int64)
     np.add.at(table, (of_turn, labels), 1)
     return names, of_turn, table

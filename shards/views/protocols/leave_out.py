@@ -1,10 +1,11 @@
-"""Protocols whose folds each leave a session, a speaker or a group of speakers out for the test."""
+"""Protocols whose folds each leave something out for the test: a session, speakers, a corpus."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from shards.corpora.labels import LabelSet
+from shards.views.codes import encode
 from shards.views.protocols.base import (
     ALL_PAIRS,
     PAIRS_WITH_TEST,
@@ -74,7 +75,7 @@ def _speaker_folds(
     number = int(chosen_fold(known, config)) - 1
     fold_of = deal_speakers(turns, labels, label_set, config)
     parts = np.where(fold_of == number, TEST, TRAIN).astype(np.int8)
-    tested = sorted(set(turns.speaker[parts == TEST].astype(str)))
+    tested = encode(turns.speaker[parts == TEST])[1]
     notes = [f"test is speakers {', '.join(tested[:8])}" + " and others" * (len(tested) > 8)]
     if config.val_speakers is not None:
         return parts, notes + take_speakers(parts, turns, labels, label_set, config)
@@ -93,6 +94,27 @@ def _speaker_folds(
     following = (number + 1) % config.folds
     parts[fold_of == following] = VAL
     return parts, [*notes, f"validation is fold {following + 1}"]
+
+
+def _leave_corpus(
+    turns: Turns, labels: np.ndarray, label_set: LabelSet, config: Settings
+) -> Assigned:
+    corpora = LEAVE_ONE_CORPUS_OUT.folds(turns, config)
+    if len(corpora) < 2:
+        raise ViewError(
+            "leave_one_corpus_out needs several corpora: name their folders in data.shards, "
+            "[FOLDER, FOLDER]"
+        )
+    fold = chosen_fold(corpora, config)
+    parts = np.where(turns.corpus == fold, TEST, TRAIN).astype(np.int8)
+    if config.val_speakers is not None:
+        return parts, take_speakers(parts, turns, labels, label_set, config)
+    rest = parts == TRAIN
+    share = {VAL: config.val_from_train or config.val}
+    parts[rest] = draw_groups(
+        turns.speaker[rest], labels[rest], label_set, share, config, "speaker"
+    )
+    return parts, ["validation is drawn from the other corpora, in whole speakers"]
 
 
 def _next(circle: list[str], name: str) -> str:
@@ -119,4 +141,10 @@ LEAVE_ONE_SPEAKER_OUT = Protocol(
 )
 SPEAKER_FOLDS = Protocol(
     _speaker_folds, _speakers_apart, numbered=True, reads=("folds", "val_speakers")
+)
+LEAVE_ONE_CORPUS_OUT = Protocol(
+    _leave_corpus,
+    lambda config: {"corpus": PAIRS_WITH_TEST, "speaker": ALL_PAIRS, "dialogue": PAIRS_WITH_TEST},
+    fold="corpus",
+    reads=("val_speakers",),
 )

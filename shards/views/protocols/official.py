@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shards.corpora.labels import LabelSet
+from shards.views.codes import objects
 from shards.views.protocols.base import (
     NOWHERE,
     PARTS,
@@ -21,14 +22,15 @@ from shards.views.turns import Turns, ViewError
 
 
 def _official(turns: Turns, labels: np.ndarray, label_set: LabelSet, config: Settings) -> Assigned:
-    named = {"train": TRAIN, "val": VAL, "test": TEST, None: NOWHERE, "": NOWHERE}
-    unknown = sorted({str(value) for value in turns.split if value not in named})
+    named = {"train": TRAIN, "val": VAL, "test": TEST, "": NOWHERE}
+    codes, splits = turns.coded("split")
+    unknown = [name for name in splits if name not in named]
     if unknown:
         raise ViewError(
             f"unknown official split {', '.join(unknown)}; known: train, val, test. If these are "
             "folds, use the protocol official_folds"
         )
-    parts = np.array([named[value] for value in turns.split], np.int8)
+    parts = np.array([*(named[name] for name in splits), NOWHERE], np.int8)[codes]
     for part in (TRAIN, TEST):
         if not (parts == part).any():
             raise ViewError(
@@ -61,7 +63,8 @@ def _official_folds(
             "corpus' configuration and build again, or use official or speaker_folds"
         )
     fold = chosen_fold(known, config)
-    split = np.array([value or "" for value in turns.split], dtype=object)
+    codes, splits = turns.coded("split")
+    split = objects([*splits, ""])[codes]
     parts = np.where(split == "", NOWHERE, TRAIN).astype(np.int8)
     parts[split == fold] = TEST
     rest = parts == TRAIN

@@ -21,15 +21,17 @@ from shards.views.turns import Turns, ViewError
 
 
 def _speakers(turns: Turns, labels: np.ndarray, label_set: LabelSet, config: Settings) -> Assigned:
-    speaker = turns.speaker.astype(str)
+    speaker = turns.speaker
     if config.test_speakers is None:
         wanted = shares(config)
         if config.val_speakers is not None:
             del wanted[VAL]
         parts = draw_groups(speaker, labels, label_set, wanted, config, "speaker")
     else:
-        check_speakers(config.test_speakers, sorted(set(speaker)), "test_speakers")
-        parts = np.where(np.isin(speaker, config.test_speakers), TEST, TRAIN).astype(np.int8)
+        codes, names = turns.coded("speaker")
+        check_speakers(config.test_speakers, names, "test_speakers")
+        tested = np.isin(names, config.test_speakers)[codes]
+        parts = np.where(tested, TEST, TRAIN).astype(np.int8)
         if config.val_speakers is None:
             rest = parts == TRAIN
             share = config.val_from_train or config.val * len(labels) / max(rest.sum(), 1)
