@@ -97,7 +97,7 @@ def newest(run: Path) -> Path:
 
 def gpu_tests(rehearse: bool) -> Iterator[Check]:
     """The tests that carry the mark `gpu`, each file a process of its own."""
-    for file in sorted((ROOT / "tests").rglob("test_gpu*.py")):
+    for file in sorted((ROOT / "tests").rglob("test_gpu.py")):
         name = str(file.relative_to(ROOT))
 
         def run(folder: Path, name: str = name) -> tuple[bool, str]:
