@@ -28,6 +28,7 @@ from emo.distributed.strategies import (
     check_device,
     differences,
     input_dtype,
+    layers_of,
     make_accelerator,
     mixed_precision,
     on_cpu,
@@ -136,6 +137,9 @@ class Runtime(Collectives):
         """
         if self.config.precision == "fp64":
             model.double()  # in place: the optimizer's parameters stay the model's
+        if self.config.strategy == "fsdp":
+            plugin = self.accelerator.state.fsdp_plugin
+            plugin.transformer_cls_names_to_wrap = layers_of(model)
         with library_remarks_hidden():
             if self.config.compile:
                 model.compile()  # in place: the names of the weights stay

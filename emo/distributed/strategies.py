@@ -110,7 +110,9 @@ def make_accelerator(
     )
     if not cpu and launcher.launched():
         _take_gpu(config, group)
-    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
+    # No buffers are sent: those that change (of extreme learning machines) are computed alike on
+    # all ranks, and sending them would stop every forward pass until all ranks are there.
+    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
     mixed = mixed_precision(config)
     common: dict[str, Any] = {
         "gradient_accumulation_steps": accumulation,
@@ -143,7 +145,6 @@ def make_accelerator(
                 # accelerate's own policy sums gradients in the half type, and casts inputs first of
                 # all: a waveform would reach its normalisation with 8 bits.
                 reduce_dtype=torch.float32,
-                output_dtype=torch.float32,
                 cast_forward_inputs=False,
             )
             if mixed != "no"
@@ -151,7 +152,7 @@ def make_accelerator(
         )
         plugin = FullyShardedDataParallelPlugin(
             fsdp_version=2,
-            auto_wrap_policy="no_wrap",
+            auto_wrap_policy="transformer_based_wrap",  # the layers: see `layers_of`
             state_dict_type="FULL_STATE_DICT",
             # Otherwise `accelerate launch` turns it on. It takes every tensor of the state for a
             # sharded one, and fails at a model with buffers. Here all ranks have the weights.
@@ -174,6 +175,23 @@ def make_accelerator(
     # a lone process has no group to set up
     handlers = [group, ddp] if launcher.launched() else []
     return Accelerator(cpu=cpu, kwargs_handlers=handlers, **common)
+
+
+def layers_of(model: torch.nn.Module) -> list[str]:
+    """The classes of repeated layers, an encoder's or the CNN's: FSDP gathers and frees each alone.
+
+    As one unit the whole model would be gathered before its first layer runs, and its gradients
+    would be sent after the last: nothing would overlap, and no weights would ever be freed.
+    """
+    return sorted(
+        {
+            type(layer).__name__
+            for module in model.modules()
+            if isinstance(module, torch.nn.ModuleList)
+            for layer in module
+            if not type(layer).__module__.startswith("torch.")  # not blocks, and tiny
+        }
+    )
 
 
 def patience_at_start(config: RunningConfig) -> float:

@@ -11,7 +11,9 @@ import yaml
 
 from emo.distributed.config import RuntimeConfig, RuntimeMismatch
 from emo.distributed.environment.launched import running
-from emo.distributed.strategies import check_device, set_numerics
+from emo.distributed.strategies import check_device, layers_of, set_numerics
+from emo.models.config import ModelConfig
+from emo.models.model import EmotionModel
 from shards.configfile import parse
 
 CPU_ONLY = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
@@ -111,7 +113,7 @@ else:
     ("strategy", "launched", "said"),
     [
         # What accelerate calls FSDP stays that once it has wrapped something, as on a GPU.
-        ("fsdp", FSDP, "torch.bfloat16 FSDP torch.float32 torch.float32 False"),
+        ("fsdp", FSDP, "torch.bfloat16 FSDP torch.float32 None False"),
         ("zero1", ZERO, "torch.bfloat16 DEEPSPEED torch.float32 torch.float32"),
         ("zero2", ZERO, "torch.bfloat16 DEEPSPEED torch.float32 torch.float32"),
         ("zero3", ZERO, "torch.bfloat16 DEEPSPEED torch.float32 torch.float32"),
@@ -205,3 +207,10 @@ def test_a_precision_that_is_left_open_is_the_launchers(found):
     assert set(found["as-launched"].outcomes) == {"done"}
     recorded = yaml.safe_load((found["as-launched"].run / "config.yaml").read_text())
     assert recorded["runtime"]["precision"] == "bf16"
+
+
+def test_fsdp_gathers_layer_by_layer(make_settings, tmp_path):
+    raw = make_settings(tmp_path, tmp_path / "run")["model"]
+    model = EmotionModel(parse(ModelConfig, raw, "test"), 4, {"text": 100, "audio": 16})
+    assert layers_of(model) == ["BertLayer", "ConvolutionBlock"]
+    assert layers_of(torch.nn.Linear(2, 2)) == []
