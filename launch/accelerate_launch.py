@@ -15,9 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from emo.distributed.launch_files import EXIT_TRANSIENT
 from shards.processes import die_with_parent, raise_file_limit
-
-EXIT_TRANSIENT = 76  # nothing wrong in what was asked for: the same again may well succeed
 
 
 def main() -> int:

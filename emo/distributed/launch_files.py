@@ -15,6 +15,7 @@ _FOLDER = _PACKAGE / "launch" if (_PACKAGE / "launch").is_dir() else _PACKAGE.pa
 
 TRAIN = _FOLDER / "train.sh"
 EXIT_SAVED = 75  # stopped early with a checkpoint: EX_TEMPFAIL, "try again"
+EXIT_TRANSIENT = 76  # a rank was killed, lost or late: the same again may well succeed
 
 
 def deepspeed_settings(strategy: str) -> Path:

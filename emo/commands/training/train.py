@@ -12,12 +12,11 @@ from pathlib import Path
 
 from emo.commands.command import Command
 from emo.distributed import launcher
-from emo.distributed.launch_files import EXIT_SAVED, TRAIN
+from emo.distributed.launch_files import EXIT_SAVED, EXIT_TRANSIENT, TRAIN
 from shards import atomic
 from shards.errors import EXIT_USER_ERROR, UserError
 from shards.processes import raise_file_limit
 
-EXIT_TRANSIENT = 76  # another rank was killed, lost or late: the same again may well succeed
 EXIT_OTHER = 1
 
 

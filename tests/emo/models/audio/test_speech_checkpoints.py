@@ -7,17 +7,11 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from emo.models.audio.config import SpeechEncoderConfig
 from emo.models.audio.speech_encoder import SpeechBranch
 from emo.models.branch import ModelError
+from tests.emo.models.audio.loaded import loaded
 
 BASE = ("wav2vec2", "hubert", "wavlm")
-
-
-def loaded(folder, **settings):
-    torch.manual_seed(0)
-    config = SpeechEncoderConfig(kind="speech_encoder", encoder=str(folder), **settings)
-    return SpeechBranch(config, 5).eval()
 
 
 @pytest.fixture

@@ -9,20 +9,15 @@ import transformers
 from torch import nn
 
 from emo.models.audio.config import SpeechEncoderConfig
-from emo.models.audio.speech_encoder import ClipNorm, SpeechBranch
+from emo.models.audio.speech_encoder import ClipNorm
 from emo.models.branch import ModelError
 from emo.models.config import ModelConfig
 from emo.models.model import EmotionModel, rebuild
 from shards.configfile import ConfigError, parse
+from tests.emo.models.audio.loaded import loaded
 
 NAMES = ("wav2vec2", "wav2vec2-large", "hubert", "wavlm", "wavlm-large")
 BASE = ("wav2vec2", "hubert", "wavlm")  # their convolutions normalise over time
-
-
-def loaded(folder, **settings):
-    torch.manual_seed(0)
-    config = SpeechEncoderConfig(kind="speech_encoder", encoder=str(folder), **settings)
-    return SpeechBranch(config, 5).eval()
 
 
 @pytest.fixture
