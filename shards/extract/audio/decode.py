@@ -28,6 +28,7 @@ LONGEST = 4 * 3600.0  # seconds of sound that are decoded at once
 MOST = 2**27  # values (samples by channels) that are decoded at once: 512 MiB
 BLOCK = 2**16  # samples
 UNKNOWN_FRAMES = 2**48  # a FLAC stream of unknown length has 2^63 - 1 in libsndfile
+LAST_BLOCK = 4096  # samples; what a coding in blocks may add to fill the last one up
 SLIP = 0.1  # seconds that a segment may end behind its recording: rounded times
 
 Segment = tuple[float, float | None]  # seconds; None: to the recording's end
@@ -44,7 +45,9 @@ def decode(source: Path | bytes, segment: Segment | None) -> tuple[np.ndarray, i
         parts = contents.parts or ()
         samples, rate = _join([_read_part(part, None) for part in parts], segment)
     if contents.samples is not None and segment is None:
-        samples = samples[: contents.samples]
+        more = len(samples) - contents.samples
+        if 0 < more < LAST_BLOCK:  # else the count is wrong, as many writers' is
+            samples = samples[: contents.samples]
     return samples, rate, [*contents.remarks]
 
 
@@ -102,6 +105,8 @@ def _read(path: Path, segment: Segment | None) -> tuple[np.ndarray, int]:
     except (soundfile.SoundFileError, TypeError, OverflowError, ValueError, MemoryError) as error:
         if "lost sync" in str(error):  # FLAC, cut inside a block
             raise BadContainer("truncated", "a block is cut; copy it again") from None
+        if "flac decoder" in str(error):  # a checksum does not fit
+            raise BadContainer("damaged", f"{error}; copy it again") from None
         detail = "WAV, FLAC, OGG, MP3, AIFF and more can be read, but not this"
         raise BadContainer("not audio", f"{detail} ({error})") from None
 

@@ -24,6 +24,7 @@ Kind = Literal[
     "no length",  # a format that does not say how long it is
     "bad header",
     "truncated",
+    "damaged",  # bytes in the middle are not those that were written
     "several streams",  # joined, but of different rates or channels
     "not finite",
     "out of range",
@@ -104,6 +105,8 @@ def load(
     # Half the span, not the peak: a constant offset is silence too.
     if float(mono.max() - mono.min()) / 2 < _level(config):
         detail = f"never above audio.silence_dbfs = {config.silence_dbfs} dB of full scale"
+        if float(np.ptp(samples, axis=0).max()) / 2 >= _level(config):
+            detail = "its channels cancel each other out: one of them is inverted; keep one channel"
         raise AudioError("silent", name, detail)
     if rate != config.sample_rate:
         mono = soxr.resample(mono, rate, config.sample_rate)

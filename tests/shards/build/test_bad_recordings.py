@@ -32,6 +32,8 @@ def bad_files():
     rate = bytearray(right)
     rate[24:28] = (1).to_bytes(4, "little")
     other = encoded(wave[: RATE // 8], "OGG", "VORBIS", 8000)
+    flipped = bytearray(other)
+    flipped[-20] ^= 1
     return {
         "empty": b"",
         "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:"
@@ -41,6 +43,7 @@ def bad_files():
         "no length": encoded(wave, "PVF"),
         "bad header": bytes(rate),
         "truncated": right[: len(right) // 2],
+        "damaged": bytes(flipped),
         "several streams": encoded(wave, "OGG", "VORBIS") + other,
         "not finite": encoded(hollow, subtype="FLOAT"),
         "out of range": encoded(loud, subtype="FLOAT"),

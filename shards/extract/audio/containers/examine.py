@@ -16,10 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shards.extract.audio.containers import mpeg
+from shards.extract.audio.containers.ogg import ogg
 from shards.extract.audio.containers.riff import form, riff
 from shards.extract.audio.containers.stream import SLACK, UNKNOWN, BadContainer, Data, Stream, short
 
 POINTERS = (b"version https://git-lfs", b"version https://hawser", b"/annex/objects/")
+ANNEX = b".git/annex/objects/"  # the target of git annex' links, where they were copied as files
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,15 @@ def examine(data: Data) -> Contents:
     Raises:
         BadContainer: bytes are missing, or it is a pointer of Git LFS in the file's place.
     """
-    if bytes(data[:32]).startswith(POINTERS):
+    if bytes(data[:32]).startswith(POINTERS) or ANNEX in bytes(data[:200]):
         detail = "a note in place of the file; run `git lfs pull` (git annex: `get`) in the corpus"
         raise BadContainer("pointer", detail)
     streams: list[tuple[int, Stream]] = []  # with the place where each begins
     remarks: list[tuple[str, str]] = []
     position, rest = 0, data
+    if _walker(data) is None and (start := mpeg.find_stream(data)):
+        remarks.append(("bytes left over", f"{start} bytes before the sound were not read"))
+        position, rest = start, bytes(data[start:])
     while len(rest) and (walk := _walker(rest)) is not None:
         stream = walk(rest)
         streams.append((position, stream))
@@ -57,7 +62,8 @@ def examine(data: Data) -> Contents:
     left = len(bytes(rest).strip(b"\0")) if streams else 0
     if left > SLACK and not _is_tag(bytes(rest[:16])):
         remarks.append(("bytes left over", f"{left} bytes behind the sound were not read"))
-    if len(streams) < 2 and all(stream.mended is None for _, stream in streams):
+    begins = not streams or streams[0][0] == 0
+    if begins and len(streams) < 2 and all(stream.mended is None for _, stream in streams):
         return Contents(None, streams[0][1].samples if streams else None, tuple(remarks))
     parts = [
         bytes(data[start : start + stream.end]) if stream.mended is None else stream.mended
@@ -133,8 +139,10 @@ def _caf(data: Data) -> Stream:
     while position + 12 <= len(data):
         name, length = struct.unpack_from(">4sq", data, position)
         there = len(data) - position - 12
-        if name == b"data" and length == -1:
-            break
+        if name == b"data" and length == -1:  # libsndfile does not know the format's "unknown"
+            whole = bytearray(data)
+            struct.pack_into(">q", whole, position + 4, there)
+            return Stream(len(data), bytes(whole))
         if length > there:
             raise short(length, there)
         position += 12 + max(0, length)
@@ -161,56 +169,11 @@ def _flac(data: Data) -> Stream:
     return Stream(min([start for start in later if start > 0], default=len(data)))
 
 
-def _ogg(data: Data) -> Stream:
-    position, begun, ended = 0, False, False
-    while data[position : position + 4] == b"OggS":
-        table = position + 27
-        count = data[position + 26] if table <= len(data) else 0
-        end = table + count + sum(data[table : table + count])
-        if table > len(data) or end > len(data):
-            raise BadContainer("truncated", "the last page is cut; copy the file again")
-        flags = data[position + 5]
-        if flags & 2 and begun:  # the first page of the next stream
-            return Stream(position)
-        # Streams that run side by side show all their first pages before any other page.
-        begun, ended = begun or not flags & 2, bool(flags & 4)
-        position = end
-    if not ended and position < len(data):
-        raise BadContainer("truncated", "it stops between two pages; copy the file again")
-    if ended:
-        return Stream(position)
-    # Voice messages are sent while they are spoken: nobody comes back to mark the last page.
-    remark = ("no end mark", "the stream does not say that it ends here")
-    return Stream(position, _with_end_mark(data, position), remark=remark)
-
-
-def _with_end_mark(data: Data, end: int) -> bytes:
-    """The Ogg pages before `end`, the last of them marked as the last."""
-    whole = bytearray(data[:end])
-    start = whole.rfind(b"OggS")
-    page = whole[start:]
-    page[5] |= 4
-    page[22:26] = bytes(4)  # the checksum is that of the page without it
-    checksum = 0
-    for byte in page:
-        checksum = (checksum << 8 & 0xFFFFFFFF) ^ _OGG_CRC[checksum >> 24 ^ byte]
-    page[22:26] = struct.pack("<I", checksum)
-    whole[start:] = page
-    return bytes(whole)
-
-
-def _ogg_crc(byte: int) -> int:
-    value = byte << 24
-    for _ in range(8):
-        value = (value << 1 ^ 0x04C11DB7 * (value >> 31)) & 0xFFFFFFFF
-    return value
-
-
-_OGG_CRC = [_ogg_crc(byte) for byte in range(256)]
-
-
 def _mpeg(data: Data) -> Stream:
-    return Stream(mpeg.stream_end(data))
+    end, skipped = mpeg.stream_end(data)
+    if not skipped:
+        return Stream(end)
+    return Stream(end, remark=("bytes left over", f"{skipped} bytes inside the sound are no sound"))
 
 
 def _is_tag(rest: bytes) -> bool:
@@ -225,5 +188,5 @@ _WALKERS: dict[bytes, Callable[[Data], Stream]] = {
     b"caff": _caf,
     b"Creative Voice": _voc,
     b"fLaC": _flac,
-    b"OggS": _ogg,
+    b"OggS": ogg,
 }

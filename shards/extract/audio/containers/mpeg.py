@@ -20,6 +20,7 @@ _RATES = {
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 EXTRA = 2  # frames
+SURE = 8  # frames in a row that are no accident
 _HERTZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 RESYNC = 0x10000  # bytes searched for the next frame before the rest counts as something else
 
@@ -57,8 +58,26 @@ def tag_end(data: Data, position: int) -> int:
     return min(position, len(data))
 
 
-def stream_end(data: Data) -> int:
-    """Where the first stream of `data` ends: the start of the next, of a tag, or the data's end."""
+def find_stream(data: Data) -> int | None:
+    """Where a stream begins behind something else (a tag at the wrong end, a server's answer)."""
+    head = bytes(data[:RESYNC])
+    position = head.find(b"\xff", 1)
+    while position > 0:
+        place, frames = position, 0
+        while frames < SURE and (frame := read_frame(data, place)) is not None:
+            place, frames = place + frame.length, frames + 1
+        if frames == SURE:
+            return position
+        position = head.find(b"\xff", position + 1)
+    return None
+
+
+def stream_end(data: Data) -> tuple[int, int]:
+    """Where the first stream of `data` ends, and how many bytes inside it are no sound.
+
+    It ends at the start of the next one, at a tag, or at the data's end.
+    """
+    skipped = 0
     position = tag_end(data, 0)
     frames, limit, counted_end = 0, 0, len(data)
     first = read_frame(data, position)
@@ -69,19 +88,20 @@ def stream_end(data: Data) -> int:
         frame = read_frame(data, position)
         if frame is None:
             if data[position : position + 3] in (b"TAG", b"ID3", b"APE"):
-                return _behind_tag(data, position)
-            position = _resync(data, position)
+                return _behind_tag(data, position), skipped
+            start, position = position, _resync(data, position)
+            skipped += position - start if position < len(data) else 0
             continue
         if frame.counted is not None:
-            return position
+            return position, skipped
         if frames == limit:
             counted_end = position
         frames += 1
         # A frame or two beyond the count are a writer's way of counting; more are another stream.
         if limit and frames > limit + EXTRA:
-            return counted_end
+            return counted_end, skipped
         position += frame.length
-    return len(data)
+    return len(data), skipped
 
 
 def read_frame(data: Data, position: int) -> Frame | None:

@@ -10,7 +10,11 @@ from shards.extract.audio.containers.stream import SLACK, UNKNOWN, BadContainer,
 CHUNKS = (b"fmt ", b"data", b"fact", b"LIST", b"INFO", b"JUNK", b"junk", b"PAD ", b"FLLR", b"bext",
           b"cue ", b"smpl", b"inst", b"PEAK", b"DISP", b"iXML", b"axml", b"cart", b"id3 ", b"ID3 ",
           b"ds64", b"chna", b"acid", b"plst", b"ltxt", b"note", b"labl", b"_PMX")  # fmt: skip
-BLOCK_CODINGS = (0x31, 0x38, 0x45)  # GSM 6.10, NMS and G.721 ADPCM: numbers of the chunk `fmt `
+# Microsoft's and IMA ADPCM, GSM 6.10, NMS and G.721 ADPCM: numbers of the chunk `fmt `.
+BLOCK_CODINGS = (0x02, 0x11, 0x31, 0x38, 0x40, 0x45)
+TAIL = (
+    0x10000  # bytes before the end in which chunks behind samples of unknown length are looked for
+)
 
 
 def riff(data: Data) -> Stream:
@@ -44,9 +48,10 @@ def _riff_samples(data: Data, order: str, kept: bytes, samples: tuple[int, int, 
     if length > there:
         if length < UNKNOWN and length - there > SLACK:
             raise short(length, there)
-        length, mended = there, True
+        length, mended = _until_chunks(data, begin, order), True
     elif length == 0 and there and _chunks_end(data, begin, order) is None:
-        length, mended = there, True  # the writer was stopped before it could fill the length in
+        # The writer was stopped before it could fill the length in.
+        length, mended = _until_chunks(data, begin, order), True
     end = min(len(data), begin + length + length % 2)
     after = _chunks_end(data, end, order)
     after = end if after is None else after
@@ -78,6 +83,20 @@ def _chunks_end(data: Data, position: int, order: str) -> int | None:
             return None
         position += 8 + length + length % 2
     return min(position, len(data))
+
+
+def _until_chunks(data: Data, begin: int, order: str) -> int:
+    """The bytes from `begin` to the chunks that end the file, or to its end if there are none."""
+    first = max(begin, len(data) - TAIL)
+    tail = bytes(data[first:])
+    places = [
+        place
+        for name in CHUNKS
+        if name != b"data"
+        and (place := tail.find(name)) >= 0
+        and _chunks_end(data, first + place, order) == len(data)
+    ]
+    return first + min(places, default=len(tail)) - begin
 
 
 def form(data: Data) -> Stream:
