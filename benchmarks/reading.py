@@ -33,7 +33,8 @@ from rich.table import Table
 
 from emo.data.config import DataConfig, PlanConfig
 from emo.data.loader import Loader
-from emo.data.normalise import Statistics
+from emo.data.normalise.base import Moments
+from emo.data.normalise.train import TrainStatistics
 from emo.data.plan import Plan, Share
 from emo.data.source import Supervision
 from emo.data.steps import TrainingSteps
@@ -112,7 +113,7 @@ class Ours:
     def __init__(self, folder: Path, workers: int, epochs: int = 1, start: float = 0.0) -> None:
         dataset = open_dataset(folder)
         count = len(dataset)
-        statistics = Statistics(np.zeros(MELS, np.float32), np.ones(MELS, np.float32), 1)
+        statistics = TrainStatistics(Moments(np.zeros(MELS, "f4"), np.ones(MELS, "f4"), 1))
         samples = Utterances(
             dataset,
             INPUTS,

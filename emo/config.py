@@ -62,6 +62,11 @@ class ExperimentConfig(Config):
                 "data.audio=waveform belongs to model.audio.kind=speech_encoder, which reads "
                 "nothing else"
             )
+        if self.data.normalise != "train" and self.data.audio == "waveform":
+            raise ValueError(
+                f"data.normalise={self.data.normalise} belongs to features: the encoder normalises "
+                "waveforms (model.audio.normalise)"
+            )
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from shards.extract.augment import CLEAN, PAPER_VARIANTS, SampleVariant
 from shards.extract.features import FeatureName
 from shards.views.view import View, ViewConfig
 
+NormaliseName = Literal["train", "turn", "speaker", "corpus"]
 OrderName = Literal["shuffle", "windowed", "bucketed", "balanced", "dialogues"]
 
 
@@ -52,7 +53,8 @@ class LeftOut(Config):
 class DataConfig(Config):
     """Which samples, in which order, in which shape.
 
-    `audio` names the feature that the audio branch reads. `frames` (for a waveform: samples) pads
+    `audio` names the feature that the audio branch reads, and `normalise` says by whose mean and
+    deviation it is scaled (`emo.data.normalise`). `frames` (for a waveform: samples) pads
     or crops every sample to one length; None pads to the longest of the global batch, so that
     results do not depend on the number of processes. With `targets: soft`, the targets are the
     annotators' votes. `variants` are the augmentations to train on, besides the clean rows. With
@@ -62,6 +64,7 @@ class DataConfig(Config):
 
     shards: Path
     audio: FeatureName = "logmel"
+    normalise: NormaliseName = "train"
     frames: PositiveInt | None = None
     view: ViewConfig = ViewConfig()
     plan: PlanConfig = PlanConfig()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from emo.data.config import DataConfig
-from emo.data.normalise import Statistics
+from emo.data.normalise.base import Normaliser
 from emo.data.source import Batch, DataError, Lengths, Supervision
 from shards.store.index import Dataset
 from shards.store.read import DamagedSample, ShardReader
@@ -37,7 +37,7 @@ class Dialogues:
         ViewError: the view splits a dialogue.
     """
 
-    statistics: Statistics | None = None  # vectors are read as they are
+    statistics: Normaliser | None = None  # vectors are read as they are
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from emo.data.config import DataConfig
-from emo.data.normalise import Statistics
+from emo.data.normalise.base import Normaliser
 from shards.errors import UserError
 from shards.store.index import Dataset
 from shards.views.view import View
@@ -112,7 +112,7 @@ class SampleSource(Protocol):
     labels: np.ndarray
     targets: np.ndarray
     sizes: np.ndarray
-    statistics: Statistics | None
+    statistics: Normaliser | None
 
     def units(self, rows: np.ndarray) -> np.ndarray:
         """The units that contain `rows` (int64), int64."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from emo.data.config import DataConfig
-from emo.data.normalise import Statistics, longest, model_input
+from emo.data.normalise.base import Normaliser, longest, model_input
 from emo.data.source import Batch, Lengths, Supervision
 from emo.modalities import MODALITIES
 from shards.extract.features import FEATURES
@@ -52,18 +52,19 @@ class Utterances:
         members: Mapping[str, str],
         supervision: Supervision,
         *,
-        statistics: Statistics | None,
+        statistics: Normaliser | None,
         pad_token: int,
         config: DataConfig,
     ) -> None:
         self.reader = ShardReader(dataset, list(members.values()))
         self.labels, self.targets = supervision.labels, supervision.targets
-        self.statistics, self.config = statistics, config
+        self.statistics = statistics.bound(dataset) if statistics else None
+        self.config = config
         # Frames even if only text is read: evaluation is ordered by them, and with other batches
         # finished runs could not be reproduced to the last bit.
         self.sizes = np.minimum(dataset.frames(config.audio), longest(config.audio))
         self.tokens = dataset.column("tokens")
-        width = (len(statistics.mean),) if statistics else ()
+        width = (statistics.bins,) if statistics else ()
         self.inputs: dict[str, _Input] = {}
         if "text" in members:
             int64 = np.dtype(np.int64)
@@ -144,7 +145,8 @@ class Utterances:
                 # An encoder normalises waveforms itself, and casts after that: a half type would
                 # leave them 8 bits too early.
                 dtype = torch.promote_types(dtype, torch.float32)
-            moved[key] = model_input(moved[key], moved[mask], self.statistics).to(dtype)
+            x = model_input(moved[key], moved[mask], self.statistics, batch.row)
+            moved[key] = x.to(dtype)
         return moved
 
 

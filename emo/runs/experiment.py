@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from emo.config import ExperimentConfig
+from emo.data import normalise
 from emo.data.dialogues import Dialogues, check_vectors
-from emo.data.normalise import Statistics, feature_sums, statistics_of
+from emo.data.normalise.base import Normaliser
+from emo.data.normalise.sums import feature_sums, in_chunks, moments_of
 from emo.data.plan import Plan, UnitFacts
 from emo.data.source import DataError, SampleSource, Supervision
 from emo.data.utterances import Utterances, training_rows
@@ -25,6 +27,8 @@ from emo.models.pretrained import is_folder, load_encoder, read_preprocessing
 from emo.runs import files
 from emo.runs.finished import best_weights, data_difference, read_record
 from emo.runs.folder import RunError
+from shards.configfile import parse
+from shards.extract.features import FEATURES, FeatureConfig
 from shards.extract.features.waveform import WAVEFORM
 from shards.extract.text import Tokens, stay_offline
 from shards.store.index import TOKENIZER, Dataset, open_dataset
@@ -88,7 +92,7 @@ class Experiment:
             classes=len(view.label_set.classes),
             sizes={
                 "text": tokens.size if tokens else 0,
-                "audio": len(statistics.mean) if statistics else 0,
+                "audio": statistics.bins if statistics else 0,
             },
             architectures=_described(trained) if trained else None,
         )
@@ -237,20 +241,31 @@ def _described(run: Path) -> dict[str, dict[str, Any] | None]:
     return architectures_of(read_record(run)["recipe"]["description"])
 
 
-def load_statistics(run: Path) -> Statistics | None:
+def load_statistics(run: Path) -> Normaliser | None:
     """The feature statistics that a run was trained with; None for a model without audio."""
     path = run / files.STATISTICS
-    return Statistics.from_json(json.loads(path.read_text())) if path.is_file() else None
+    return normalise.from_json(json.loads(path.read_text())) if path.is_file() else None
 
 
 def _statistics(
     runtime: Runtime, dataset: Dataset, rows: np.ndarray, config: ExperimentConfig
-) -> Statistics | None:
+) -> Normaliser | None:
     if config.model.audio is None or config.data.audio == WAVEFORM.name:
         return None
     if "audio" in config.init:  # the branch expects what it was trained on
         return load_statistics(config.init["audio"])
-    mine = feature_sums(dataset, config.data.audio, rows, world=runtime.world, rank=runtime.rank)
+    kind = normalise.NORMALISERS[config.data.normalise]
+    groups = kind.groups(dataset, rows)
+    chunks = in_chunks(groups)
+    if not chunks:
+        return kind.of({}, feature_bins(dataset, config.data.audio))
+    mine = feature_sums(
+        dataset,
+        config.data.audio,
+        [rows for _, rows in chunks],
+        world=runtime.world,
+        rank=runtime.rank,
+    )
     # Each rank has every world-th chunk. They are padded to one shape, because `gather` needs equal
     # shapes, and put back into the order of rows, because float sums depend on their order.
     most = -(-int(runtime.total(len(mine))) // runtime.world)
@@ -258,7 +273,18 @@ def _statistics(
     padded = np.zeros((most, width))
     padded[: len(mine), : mine.shape[1]] = mine
     gathered = runtime.gather(padded)  # [world, most, width]
-    return statistics_of(gathered.transpose(1, 0, 2).reshape(-1, width))
+    sums = gathered.transpose(1, 0, 2).reshape(-1, width)[: len(chunks)]
+    owner = np.array([name for name, _ in chunks])
+    measured = {name: moments_of(sums[owner == name]) for name in groups}
+    return kind.of(measured, len(next(iter(measured.values())).mean))
+
+
+def feature_bins(dataset: Dataset, feature: str) -> int:
+    """Values a frame of `feature`, as the shards hold it."""
+    settings = {k: v for k, v in (dataset.manifest.features or {}).items() if k != "sample_rate"}
+    one, config = FEATURES[feature], parse(FeatureConfig, settings, "the shards' feature settings")
+    assert one.width is not None, f"{feature} has no frames"
+    return one.width(config.of(one))
 
 
 def _check_same_data(run: Path, view: View, dataset: Dataset) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emo.data.normalise import Statistics, longest, model_input
+from emo.data import normalise
+from emo.data.normalise.base import Normaliser, longest, model_input
 from emo.models.context.model import ContextModel
 from emo.models.model import CONFIG as EXPORT_CONFIG
 from emo.models.model import EmotionModel, rebuild
@@ -52,13 +53,16 @@ class Predictor:
             )
         self.model, self.classes, self.recipe = model.eval(), classes, recipe
         self.temperature = temperature
-        self.audio_config = self.extract = self.statistics = self.tokens = None
+        self.audio_config = self.extract = self.tokens = None
+        self.statistics: Normaliser | None = None
+        self.remark = ""  # how the input is not as in training
         if "audio" in model.branches:
             self.audio_config = parse(AudioConfig, recipe["audio"], "the run's audio settings")
             features = parse(FeatureConfig, recipe["features"], "the run's feature settings")
             self.extract = Extractor(features, self.audio_config.sample_rate)
             if recipe["statistics"] is not None:
-                self.statistics = Statistics.from_json(recipe["statistics"])
+                measured = normalise.from_json(recipe["statistics"])
+                self.statistics, self.remark = measured.alone(), measured.remark
         if "text" in model.branches:
             self.tokens = text.Tokens(tokenizer, recipe["max_tokens"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from emo.commands.command import Command
@@ -24,7 +25,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("give --audio FILE, --text WORDS, or both")
     exported = (args.run / "model.safetensors").is_file()
     load = Predictor.from_export if exported else Predictor.from_run
-    probabilities = load(args.run).predict(args.audio, args.text)
+    predictor = load(args.run)
+    probabilities = predictor.predict(args.audio, args.text)
+    if predictor.remark and args.audio is not None:
+        print(f"note: {predictor.remark}", file=sys.stderr)
     if args.json:
         print(json.dumps(probabilities))
     else:

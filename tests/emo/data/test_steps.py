@@ -13,7 +13,8 @@ import torch
 
 from emo.config import ExperimentConfig
 from emo.data.loader import Loader
-from emo.data.normalise import Statistics
+from emo.data.normalise.base import Moments
+from emo.data.normalise.train import TrainStatistics
 from emo.data.plan import Plan, Share, UnitFacts
 from emo.data.source import Batch, Supervision
 from emo.data.steps import EvaluationSteps, TrainingSteps, trace_of
@@ -24,7 +25,8 @@ from shards.store.index import open_dataset
 from shards.store.read import DamagedSample, ShardReader
 
 BATCH, ALONE = 24, Share()
-STATISTICS = Statistics(np.linspace(-40, -10, 16, dtype="f4"), np.linspace(3, 9, 16, dtype="f4"), 1)
+MOMENTS = Moments(np.linspace(-40, -10, 16, dtype="f4"), np.linspace(3, 9, 16, dtype="f4"), 1)
+STATISTICS = TrainStatistics(MOMENTS)
 
 
 class Lesson:
@@ -107,7 +109,7 @@ def test_batches_hold_what_the_shards_hold(lesson: Lesson, whole: Any) -> None:
                 assert (frames, count) == (0, 0)
                 continue
             stored = reader.read(row)
-            x_TF = (stored["logmel"].astype("f4") - STATISTICS.mean) / STATISTICS.std
+            x_TF = (stored["logmel"].astype("f4") - MOMENTS.mean) / MOMENTS.std
             assert made["audio"][place, :frames].numpy().astype("f4").tobytes() == x_TF.tobytes()
             assert batch.inputs["tokens"][place, :count].tolist() == stored["tokens"].tolist()
             assert int(batch.target[place].argmax()) == lesson.view.labels[row]

@@ -16,7 +16,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from emo.config import ExperimentConfig
-from emo.data.normalise import Statistics, model_input
+from emo.data.normalise.base import Moments, model_input
+from emo.data.normalise.train import TrainStatistics
 from emo.data.source import Batch
 from emo.distributed.runtime import Runtime
 from emo.models.losses.objective import Objective
@@ -64,7 +65,7 @@ def started(make_settings: Any, tmp_path: Any) -> Any:
         runtime = Runtime.start(config.runtime, accumulation=1, micro_batch=4, clip=1.0)
         made = EmotionModel(config.model, classes=4, sizes={"text": 100, "audio": 16})
         model, optimizer = runtime.prepare(made, build_optimizer(made, config.optim))
-        statistics = Statistics(np.zeros(16, np.float32), np.ones(16, np.float32), 1)
+        statistics = TrainStatistics(Moments(np.zeros(16, "f4"), np.ones(16, "f4"), 1))
 
         def to_model(batch: Batch, *_: Any) -> dict[str, torch.Tensor]:
             audio = model_input(batch.inputs["audio"], batch.inputs["audio_mask"], statistics)
@@ -104,7 +105,7 @@ def test_a_step_reads_no_more_than_it_must(started: Any, kind: str) -> None:
 
 
 def test_the_statistics_are_copied_to_a_device_once() -> None:
-    statistics = Statistics(np.ones(3, np.float32), np.full(3, 2.0, np.float32), 1)
+    statistics = TrainStatistics(Moments(np.ones(3, "f4"), np.full(3, 2.0, "f4"), 1))
     mask = torch.ones(2, 5, dtype=torch.bool)
     first = statistics.normalise(torch.full((2, 5, 3), 5.0), mask)
     kept = statistics._on(torch.device("cpu"))
