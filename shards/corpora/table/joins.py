@@ -15,11 +15,12 @@ Found = list[Mapping[str, Any]]  # the rows of one key
 def join(rows: list[Row], one: Join, reading: Reading) -> None:
     """Add to `rows` the columns of their partners in `one`'s tables; None where there is none.
 
-    A row without a partner, and one with several where the join takes one, is told in the notes.
+    Several joins may fill one column: what the first finds stays. A row whose columns stay empty,
+    and one with several partners where the join takes one, is told in the notes.
     """
     names = one.columns.items()
     partners: dict[str, Found] = {}
-    for row in reading.tables(one, one.needed()):
+    for row in reading.tables(one, one.needed(), one.optional):
         # A key stands once in memory, however many raters have it.
         if key := _key(one.key, row.values):
             partners.setdefault(key, []).append(row.values)
@@ -29,17 +30,15 @@ def join(rows: list[Row], one: Join, reading: Reading) -> None:
         found = partners.get(key or "", [])
         if one.nearest is not None:
             found = _nearest(one, row.values, found)
-        if not found:
+        if not found and all(row.values.get(new) is None for new in one.columns):
             lacking.append(row.source)
-        if one.many:
-            row.values |= {
-                new: [each.get(old) for each in found] for new, old in one.columns.items()
-            }
-            continue
-        if len(found) > 1:
+        if len(found) > 1 and not one.many:
             several.append(row.source)
-        first = found[0] if found else {}
-        row.values |= {new: first.get(old) for new, old in names}
+        for new, old in names:
+            values = [each.get(old) for each in found]
+            value: Any = values if one.many else values[0] if values else None
+            if value or new not in row.values:
+                row.values[new] = value
     tables = ", ".join(pattern for patterns in one.tables.values() for pattern in patterns)
     for sources, what in (
         (lacking, "no partner"),

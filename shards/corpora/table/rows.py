@@ -47,8 +47,11 @@ class Reading:
     errors: Errors
     notes: list[str]
 
-    def tables(self, layout: Layout, needed: set[str]) -> list[Row]:
+    def tables(self, layout: Layout, needed: set[str], optional: bool = False) -> list[Row]:
         """All rows of `layout.tables`, with the columns of its patterns; only those `where` says.
+
+        Args:
+            optional: whether a file that is not there is only a remark.
 
         Raises:
             CorpusError: no file matches, a file cannot be read, or a column is missing.
@@ -59,7 +62,7 @@ class Reading:
         listing = Listing(self.root)
         for split, patterns in groups.items():
             for pattern in patterns:
-                for path in self._find(listing, pattern, "table"):
+                for path in self._find(listing, pattern, "table", optional):
                     rows += self._rows(layout, path, split, needed)
         if any(set("*?[") & set(pattern) for patterns in groups.values() for pattern in patterns):
             self.notes.extend(listing.notes(tuple(SUFFIXES)))
@@ -81,9 +84,13 @@ class Reading:
         self.notes.extend(listing.notes())
         return self._chosen(layout, rows)
 
-    def _find(self, listing: Listing, pattern: str, kind: str) -> list[Path]:
+    def _find(
+        self, listing: Listing, pattern: str, kind: str, optional: bool = False
+    ) -> list[Path]:
         files = listing.find(pattern)
-        if not files:
+        if not files and optional:
+            self.notes.append(f"there is no {pattern}, which may be missing")
+        elif not files:
             raise CorpusError(
                 f"{self.name}: no {kind} {pattern!r} in {self.root}; check corpus.root, and the "
                 "paths in the corpus' YAML file"

@@ -141,6 +141,7 @@ class Join(Layout):
     on: Source  # in the corpus' rows, or those of an earlier join
     columns: dict[str, str] = Field(min_length=1)  # the new columns, and what they are called there
     many: bool = False  # several rows a key: each new column is a list
+    optional: bool = False  # whether its files may be missing
     nearest: Nearest | None = None
 
     @field_validator("columns", mode="before")
@@ -173,6 +174,7 @@ class TableSpec(Layout):
     audio_files: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     segments: bool | None = None  # whether rows are parts of recordings; by default: see `table`
     joins: tuple[Join, ...] = ()
+    columns: dict[str, Source] = Field(default_factory=dict)  # more columns, made of the others
     fields: Fields
     labels: dict[str, str] = Field(min_length=1)
     exact_labels: bool = False  # whether words that differ in case or blanks alone are different
@@ -216,25 +218,27 @@ class TableSpec(Layout):
             raise ValueError("give either tables or audio_files")
         return self
 
-    @property
-    def columns(self) -> set[str]:
-        """The columns that the fields need."""
-        needed = {column for _, source in self.fields.sources() for column in source.columns}
-        return needed | set(self.fields.votes.columns if self.fields.votes else ())
-
     def used_joins(self) -> tuple[Join, ...]:
         """The joins that bring a column which is needed, in their order."""
         used: list[Join] = []
-        needed = self.columns
+        needed = self._after_joins()
         for join in reversed(self.joins):
             if needed & join.columns.keys():
                 used.append(join)
-                needed = needed - join.columns.keys() | join.needed_before()
+                needed |= join.needed_before()
         return tuple(reversed(used))
 
     def needed_columns(self) -> set[str]:
         """The columns that the corpus' rows must have, those that joins add left out."""
-        needed = self.columns
-        for join in reversed(self.used_joins()):
-            needed = needed - join.columns.keys() | join.needed_before()
+        needed, joins = self._after_joins(), self.used_joins()
+        added = {new for join in joins for new in join.columns}
+        return (needed - added).union(*(join.needed_before() - added for join in joins))
+
+    def _after_joins(self) -> set[str]:
+        """The columns that the fields need, or the new columns which they need."""
+        needed = {column for _, source in self.fields.sources() for column in source.columns}
+        needed |= set(self.fields.votes.columns if self.fields.votes else ())
+        for name, source in reversed(self.columns.items()):
+            if name in needed:
+                needed = needed - {name} | set(source.columns)
         return needed

@@ -80,6 +80,8 @@ class RowReader:
 
     def _read(self, row: Row, number: int) -> tuple[Utterance, Order]:
         fields = self.spec.fields
+        for column, source in self.spec.columns.items():
+            row.values[column] = _value(column, source, row)
         name = _required("id", fields.id, row)
         first = self._sources.setdefault(name, row.source)
         if first is not row.source:
@@ -267,8 +269,8 @@ def _seconds(field: str, source: Source | None, row: Row) -> float | None:
 
 
 def _split(source: Source | None, row: Row) -> str | None:
-    value = _required("split", source, row) if source is not None else row.split
-    if not value:
+    value = (_value("split", source, row) or "").strip() if source is not None else row.split
+    if not value:  # a row of no official part
         return None
     if value.lower() not in SPLITS:
         raise _BadValue(

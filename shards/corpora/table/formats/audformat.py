@@ -1,8 +1,9 @@
 """Tables of audformat: `db.<table>.csv` or `.parquet`, explained by the `db.yaml` beside them.
 
-A row has the table's columns (file, start, end, and its labels), `split`, where the table belongs
-to one, and for each label whose scheme says more of its values `<column>.<fact>`, such as
-`speaker.gender`. Pickles are never read.
+A row has the table's columns (file, its labels, start and end, which are empty in a table of whole
+files), `index` (the three of them), `split`, where the table belongs to one, and for each label
+whose scheme says more of its values `<column>.<fact>`, such as `speaker.gender`. Pickles are never
+read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from shards.corpora.table.formats import parquet, separated
 from shards.corpora.table.layout import Request, Table
 
 HEADER = "db.yaml"
+TIMES = ("start", "end")
 PARTS = {"train": "train", "dev": "dev", "test": "test"}
 
 
@@ -36,7 +38,7 @@ def read(one: Request) -> Table:
     if not about:
         there = ", ".join(tables)
         raise CorpusError(f"{one.path}: {HEADER} knows no table {name!r}; it knows: {there}")
-    wanted = {column.partition(".")[0] for column in one.needed}
+    wanted = {"file", *TIMES, *(column.partition(".")[0] for column in one.needed)}
     inner = replace(one, needed={*one.needed, *wanted})
     suffix = one.path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
@@ -50,12 +52,14 @@ def read(one: Request) -> Table:
     split = PARTS.get(str(kind), "") or PARTS.get(str(about.get("split_id")), "")
     for values, _ in records:
         values.setdefault("split", split)
+        times = [values.setdefault(name, None) for name in TIMES]
+        values["index"] = " ".join(str(one) for one in (values.get("file"), *times) if one)
         for column, known in facts.items():
             more = known.get(str(values.get(column)), {})
             values |= {f"{column}.{fact}": value for fact, value in more.items()}
         for fact in names:
             values.setdefault(fact, None)
-    return Table(columns | names | {"split"}, records)
+    return Table({*columns, *names, *TIMES, "split", "index"}, records)
 
 
 def _facts(

@@ -1,9 +1,9 @@
 """CMU-MOSEI's labels: `CMU_MOSEI_Labels.csd`, which is HDF5 (extra `mosei` installs h5py).
 
-A row is a segment of a video: video, start, end (seconds), sentiment (-3 to 3), and happy, sad,
-anger, surprise, disgust, fear (0 to 3). `present` lists the emotions above 0; `strongest` is the
-highest one, "none" where all are 0 and "tie" where two are equal; `polarity` is the sign of the
-sentiment as a word.
+A row is a segment of a video: video, segment (from 0), start, end (seconds), sentiment (-3 to 3),
+and happy, sad, anger, surprise, disgust, fear (0 to 3). `present` lists the emotions above 0;
+`strongest` is the highest one, "none" where all are 0 and "tie" where two are equal; `polarity` is
+the sign of the sentiment as a word.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from shards.errors import UserError
 
 GROUP = "All Labels"
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
-COLUMNS = ("video", "start", "end", "sentiment", *EMOTIONS, "present", "strongest", "polarity")
+COLUMNS = (
+    "video",
+    "segment",
+    "start",
+    "end",
+    "sentiment",
+    *EMOTIONS,
+    "present",
+    "strongest",
+    "polarity",
+)
 
 
 def read(one: Request) -> Table:
@@ -35,6 +45,7 @@ def read(one: Request) -> Table:
             f"{one.path} is HDF5, which needs h5py: pip install 'emo-shards[mosei]'"
         ) from None
     records: Records = []
+    empty: list[str] = []
     try:
         with h5py.File(one.path, "r") as file:
             videos = file[GROUP]["data"]
@@ -42,10 +53,16 @@ def read(one: Request) -> Table:
                 labels = np.asarray(videos[video]["features"], np.float64)
                 times = np.asarray(videos[video]["intervals"], np.float64)
                 for number, (row, (start, end)) in enumerate(zip(labels, times, strict=True)):
-                    values = _values(row) | {"video": video, "start": start, "end": end}
-                    records.append((values, f"{one.path}: {video} segment {number + 1}"))
+                    where = f"{one.path}: {video}: segment {number}"
+                    if end <= max(0.0, start):
+                        empty.append(where)
+                        continue
+                    values = {"video": video, "segment": number, "start": start, "end": end}
+                    records.append((values | _values(row), where))
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise CorpusError(f"{one.path} cannot be read as CMU-MOSEI's labels: {error}") from None
+    if empty:
+        one.notes.append(f"{len(empty)} segments have no length and are left out ({empty[0]})")
     return Table({*COLUMNS}, records)
 
 

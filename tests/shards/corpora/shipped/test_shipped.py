@@ -1,11 +1,15 @@
 """The specifications in configs/corpora, each on a few lines of its corpus."""
 
 import json
+from pathlib import Path
 
 import pytest
 from table_specs import SHIPPED, by_id, read, touch
 
+from shards.configfile import load
 from shards.corpora.base import CorpusError
+from shards.corpora.table.layout import SpecLoader
+from shards.corpora.table.spec import TableSpec
 
 # --- the shipped files, each on a few lines of its format ---
 
@@ -25,7 +29,11 @@ def test_meld(tmp_path):
     }
     for split, lines in rows.items():
         (tmp_path / f"{split}_sent_emo.csv").write_bytes((MELD_HEAD + lines).encode())
-    touch(tmp_path, *(f"wav/{split}/dia0_utt0.wav" for split in rows), "wav/train/dia0_utt1.wav")
+    folders = "train/train_splits", "dev/dev_splits_complete", "test/output_repeated_splits_test"
+    touch(tmp_path, *(f"{folder}/dia0_utt0.mp4" for folder in folders))
+    touch(
+        tmp_path, "train/train_splits/dia0_utt1.mp4", f"{folders[2]}/final_videos_testdia0_utt0.mp4"
+    )
     corpus = read(tmp_path, "meld.yaml")
     found = by_id(corpus)
     assert len(found) == 4
@@ -33,7 +41,7 @@ def test_meld(tmp_path):
     assert (joey.turn, rachel.turn) == (1, 0)  # by Utterance_ID, not by place
     assert joey.text == "Well, that is\nnew."
     assert (joey.speaker, joey.label, joey.votes) == ("Joey", "hap", (("hap",),))
-    assert joey.audio == tmp_path / "wav/train/dia0_utt1.wav"
+    assert joey.audio == tmp_path / "train/train_splits/dia0_utt1.mp4"
     assert (joey.start, joey.end) == pytest.approx((981.44, 983.442))
     assert joey.source == f"{tmp_path}/train_sent_emo.csv:2"
     assert rachel.source.endswith("train_sent_emo.csv:4")  # the cell before spans two lines
@@ -41,6 +49,8 @@ def test_meld(tmp_path):
     assert found["test_dia0_utt0"].start == 3600.5
     assert {item.dialogue for item in found.values()} == {"train_dia0", "dev_dia0", "test_dia0"}
     assert "by split" in corpus.notes[1]
+    [differs] = [note for note in corpus.notes if "the counts differ" in note]
+    assert "4 rows, not 13,708" in differs
 
     text_only = read(tmp_path, "meld.yaml", modalities=["text"]).utterances
     assert all(item.audio is None and item.text for item in text_only)
@@ -116,5 +126,15 @@ def test_audiofolder(tmp_path):
 
 
 def test_every_shipped_file_is_tested():
-    tested = {"meld", "ravdess", "crema_d", "emo_db", "emobox", "audiofolder"}
-    assert {path.stem for path in SHIPPED.glob("*.yaml")} == tested
+    sources = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    for path in SHIPPED.glob("*.yaml"):
+        assert f'"{path.name}"' in sources, path
+
+
+def test_numbers_of_known_releases_add_up():
+    for path in SHIPPED.glob("*.yaml"):
+        for one in load(TableSpec, path, loader=SpecLoader).expect:
+            for counts in filter(None, (one.classes, one.splits)):
+                told = sum(counts.values())
+                # 399 segments of CMU-MOSEI are in no part.
+                assert told == one.rows or (path.stem == "cmu_mosei" and told + 399 == one.rows)
