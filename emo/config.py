@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from emo.data.config import DataConfig
 from emo.distributed.config import RuntimeConfig
+from emo.evaluation.config import EvaluationConfig
 from emo.modalities import ModalityName
 from emo.models.config import ModelConfig
 from emo.models.losses.config import CrossEntropyConfig, LossConfig
@@ -30,6 +31,7 @@ class ExperimentConfig(Config):
     loss: LossConfig = CrossEntropyConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     init: dict[ModalityName, Path] = Field(default_factory=dict)
 

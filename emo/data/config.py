@@ -50,6 +50,16 @@ class LeftOut(Config):
         return np.concatenate(view.dialogues("train")[self.fold :: self.folds])
 
 
+class AnnotationDropout(Config):
+    """In every epoch, this `share` of the annotations of `classes` is left out of the targets.
+
+    Only annotations that name these classes and no other; frequent classes, as a rule.
+    """
+
+    share: float = Field(gt=0, lt=1)
+    classes: tuple[str, ...] = Field(min_length=1)
+
+
 class DataConfig(Config):
     """Which samples, in which order, in which shape.
 
@@ -57,7 +67,9 @@ class DataConfig(Config):
     deviation it is scaled (`emo.data.normalise`). `frames` (for a waveform: samples) pads
     or crops every sample to one length; None pads to the longest of the global batch, so that
     results do not depend on the number of processes. With `targets: soft`, the targets are the
-    annotators' votes. `variants` are the augmentations to train on, besides the clean rows. With
+    annotators' votes; of an annotator who named several emotions, the first has the share `primary`
+    and the others the rest (None: all the same), and `annotation_dropout` leaves some votes out, in
+    training alone. `variants` are the augmentations to train on, besides the clean rows. With
     `damage: skip`, a damaged sample becomes a masked row; all ranks together may skip at most the
     share `max_skipped` of the samples read. `left_out` is set by `emo features --cross-fit`.
     """
@@ -69,8 +81,16 @@ class DataConfig(Config):
     view: ViewConfig = ViewConfig()
     plan: PlanConfig = PlanConfig()
     targets: Literal["hard", "soft"] = "hard"
+    primary: float | None = Field(None, gt=0, le=1)
+    annotation_dropout: AnnotationDropout | None = None
     variants: tuple[SampleVariant, ...] = (CLEAN, *PAPER_VARIANTS)
     workers: NonNegativeInt = 1
     damage: Literal["error", "skip"] = "error"
     max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.01
     left_out: LeftOut | None = None
+
+    @model_validator(mode="after")
+    def _votes_are_targets(self) -> DataConfig:
+        if self.targets == "hard" and (self.primary is not None or self.annotation_dropout):
+            raise ValueError("primary and annotation_dropout are about votes: set targets: soft")
+        return self

@@ -45,12 +45,13 @@ class Dialogues:
         view: View,
         members: Mapping[str, str],
         widths: Mapping[str, int],
+        supervision: Supervision,
         config: DataConfig,
     ) -> None:
         self.reader = ShardReader(dataset, list(members.values()))
         self.members, self.widths, self.config = dict(members), dict(widths), config
-        supervision = Supervision.of(dataset, view, config.targets)
         self.labels, self.targets = supervision.labels, supervision.targets
+        self.votes = supervision.votes
         # The clean rows of each dialogue, int64 [turns], in the order of turns.
         self.dialogues = [rows for part in PARTS for rows in view.dialogues(part)]
         self.sizes = np.array([len(rows) for rows in self.dialogues])

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emo.data.config import DataConfig
+from emo.data.config import AnnotationDropout, DataConfig
 from emo.data.normalise.base import Normaliser
+from emo.data.votes import VoteTable, vote_target
 from shards.errors import UserError
 from shards.store.index import Dataset
 from shards.views.view import View
@@ -77,26 +78,46 @@ class Supervision:
     """Labels and targets of every row of a dataset.
 
     `labels` is int [rows], -1 outside the label set; `targets` float32 [rows, C], the distribution
-    to learn.
+    to learn. `votes` changes the targets of training in every epoch; None leaves them as they are.
     """
 
     labels: np.ndarray
     targets: np.ndarray
+    votes: VoteTable | None = None
 
     @classmethod
-    def of(cls, dataset: Dataset, view: View, kind: Literal["hard", "soft"]) -> Supervision:
+    def of(
+        cls,
+        dataset: Dataset,
+        view: View,
+        kind: Literal["hard", "soft"],
+        *,
+        primary: float | None = None,
+        dropout: AnnotationDropout | None = None,
+        seed: int = 0,
+    ) -> Supervision:
         """The view's labels as targets (hard), or the annotators' votes (soft).
 
-        A turn keeps its hard label if none of its votes lies inside the label set.
+        A turn keeps its hard label if none of its votes lies inside the label set. `primary` and
+        `dropout` are as in `DataConfig`; `seed` is the training's.
+
+        Raises:
+            UserError: `dropout` names a class that is not in the label set.
         """
         targets = np.zeros((len(dataset), len(view.label_set.classes)), np.float32)
         inside = view.labels >= 0
         targets[inside, view.labels[inside]] = 1
         if kind == "soft":
-            for row, votes in enumerate(dataset.table["votes"].to_pylist()):
-                distribution, dropped = view.label_set.distribution(votes)
-                if inside[row] and dropped < 1:
-                    targets[row] = distribution
+            every = dataset.table["votes"].to_pylist()
+            for row, votes in enumerate(every):
+                target = vote_target(votes, view.label_set, primary) if inside[row] else None
+                if target is not None:
+                    targets[row] = target
+                else:
+                    every[row] = []  # nothing to drop
+            if dropout is not None:
+                table = VoteTable(every, view.label_set, primary, dropout, seed)
+                return cls(view.labels, targets, table)
         return cls(view.labels, targets)
 
 
@@ -104,13 +125,14 @@ class SampleSource(Protocol):
     """Units of an opened dataset, made into batches.
 
     Attributes:
-        labels, targets: those of `Supervision`, for every row of the dataset.
+        labels, targets, votes: those of `Supervision`, for every row of the dataset.
         sizes: int [units], lengths; evaluation takes the longest units first.
         statistics: by which features are normalised; None if nothing is normalised.
     """
 
     labels: np.ndarray
     targets: np.ndarray
+    votes: VoteTable | None
     sizes: np.ndarray
     statistics: Normaliser | None
 

@@ -52,14 +52,18 @@ class TrainingSteps(Dataset):
 
     def global_units(self, step: int) -> np.ndarray:
         """Units of the whole global batch of step `step`, int64 [G], -1 = none."""
-        further, inside = divmod(step - self._begun, self.plan.steps_per_epoch)
-        epoch, consumed = self.start.epoch + 1 + further, 0
-        if step < self._begun:
-            epoch, consumed, inside = self.start.epoch, self.start.consumed, step
+        epoch, consumed, inside = self._place(step)
         if epoch not in self._epochs:
             self._epochs = {epoch: self.plan.epoch(epoch, consumed)}  # replaces the epoch before
         numbers = self._epochs[epoch][inside]
         return np.where(numbers >= 0, self.units[numbers], -1)
+
+    def _place(self, step: int) -> tuple[int, int, int]:
+        """The epoch of a step, how many units it had used at the start, and the step inside it."""
+        if step < self._begun:
+            return self.start.epoch, self.start.consumed, step
+        further, inside = divmod(step - self._begun, self.plan.steps_per_epoch)
+        return self.start.epoch + 1 + further, 0, inside
 
     def largest_item(self) -> list[Batch]:
         """An empty item, padded to the longest unit of all: no item takes more memory."""
@@ -73,10 +77,18 @@ class TrainingSteps(Dataset):
         # Padded to the longest unit of the *global* batch. So what the model computes for a row
         # does not depend, to the last bit, on the number of ranks and micro-batches.
         lengths = self.source.lengths(units)
+        epoch, _, _ = self._place(step)
         return [
-            _counted(self.source.batch(micro, lengths), micro)
+            _counted(self._in_epoch(self.source.batch(micro, lengths), epoch), micro)
             for micro in rank_slices(units, share.world, share.rank, share.accumulation)
         ]
+
+    def _in_epoch(self, batch: Batch, epoch: int) -> Batch:
+        """`batch` with this epoch's targets, which depend on seed, epoch and row alone."""
+        if self.source.votes is None:
+            return batch
+        targets = self.source.votes.targets(batch.row.numpy(), epoch, batch.target.numpy())
+        return replace(batch, target=torch.from_numpy(targets))
 
 
 class EvaluationSteps(Dataset):

@@ -58,6 +58,7 @@ class Utterances:
     ) -> None:
         self.reader = ShardReader(dataset, list(members.values()))
         self.labels, self.targets = supervision.labels, supervision.targets
+        self.votes = supervision.votes
         self.statistics = statistics.bound(dataset) if statistics else None
         self.config = config
         # Frames even if only text is read: evaluation is ordered by them, and with other batches

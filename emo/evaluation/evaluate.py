@@ -6,10 +6,13 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from emo.distributed.state import scatter_weights
 from emo.evaluation.calibration import at_temperature, fit_temperature
-from emo.evaluation.outputs import each_alone, predict_part
+from emo.evaluation.outputs import Predictions, correction, each_alone, predict_part
 from emo.evaluation.predictions import write_predictions
+from emo.evaluation.prior import at_prior
 from emo.evaluation.results import (
     confusion_table,
     one_modality_results,
@@ -33,22 +36,20 @@ def finish(run: Run) -> None:
     chosen = folder / runtime.main_decides(lambda: checkpoint.best(folder).name)
     scatter_weights(runtime, run.model, checkpoint.read_weights(chosen))
     parts: dict[str, Any] = {}
-    temperature = 1.0
+    temperature, ratio_C = 1.0, correction(run)
     for part, rows in (("val", experiment.view.val), ("test", experiment.view.test)):
         predictions = predict_part(run, rows)
         alone = {
-            kept: predict_part(run, rows, without=lost)
+            kept: _corrected(predict_part(run, rows, without=lost), ratio_C)
             for kept, lost in each_alone(config.model).items()
         }
         if part == "val":
             temperature = fit_temperature(predictions.labels, predictions.probabilities)
         if runtime.main:
-            predictions = replace(
-                predictions, probabilities=at_temperature(predictions.probabilities, temperature)
-            )
-            parts[part] = part_results(
-                predictions, experiment.view, experiment.dataset, temperature
-            )
+            scaled = at_temperature(predictions.probabilities, temperature)
+            before = at_prior(at_temperature(scaled, 1 / temperature), ratio_C)
+            predictions = _corrected(replace(predictions, probabilities=scaled), ratio_C)
+            parts[part] = part_results(predictions, before, experiment.view, experiment.dataset)
             if alone:
                 parts[part]["alone"] = {
                     kept: one_modality_results(one, predictions, experiment.view)
@@ -58,7 +59,8 @@ def finish(run: Run) -> None:
             write_predictions(config.run, part, turns)
     if runtime.main:
         summary = facts(experiment) | {
-            "checkpoint": chosen.name, "temperature": temperature, "parts": parts,
+            "checkpoint": chosen.name, "temperature": temperature,
+            "prior": config.evaluation.prior, "parts": parts,
         }  # fmt: skip
         atomic.write(files.metrics(config.run), (json.dumps(summary, indent=1) + "\n").encode())
         test = parts["test"]
@@ -77,3 +79,8 @@ def finish(run: Run) -> None:
             )
     # All ranks return together: on every one of them the files are there from here on.
     runtime.barrier()
+
+
+def _corrected(predictions: Predictions, ratio_C: np.ndarray | None) -> Predictions:
+    """`predictions` at the class shares that `evaluation.prior` asks for."""
+    return replace(predictions, probabilities=at_prior(predictions.probabilities, ratio_C))

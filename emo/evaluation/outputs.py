@@ -14,6 +14,7 @@ from emo.data.plan import Share
 from emo.data.source import check_skipped
 from emo.data.steps import EvaluationSteps
 from emo.distributed.collectives import Votes, lost_ranks_named
+from emo.evaluation.prior import prior_ratio
 from emo.modalities import MODALITIES
 from emo.models.branch import Output
 from emo.models.config import ModelConfig
@@ -55,6 +56,16 @@ def each_alone(model: ModelConfig) -> dict[str, tuple[str, ...]]:
     if model.fusion is None:
         return {}
     return {kept: tuple(one for one in model.branches if one != kept) for kept in model.branches}
+
+
+def correction(run: Run) -> np.ndarray | None:
+    """The factor of each class' probability that `evaluation.prior` asks for, float64 [C].
+
+    Raises:
+        UserError: `evaluation.prior` does not name the run's classes.
+    """
+    classes, facts = run.experiment.view.label_set.classes, run.experiment.objective.facts()
+    return prior_ratio(run.config.evaluation.prior, facts["prior"], classes)
 
 
 def predict_part(run: Run, rows: np.ndarray, without: Collection[str] = ()) -> Predictions:

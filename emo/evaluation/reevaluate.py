@@ -19,7 +19,7 @@ from emo.runs.run import Run
 from emo.runs.tracker import Tracker
 from shards.errors import suggestion
 
-MAY_CHANGE = ("data.shards", "data.workers", "train.evaluation_batch")
+MAY_CHANGE = ("data.shards", "data.workers", "train.evaluation_batch", "evaluation.prior")
 
 
 def evaluate_again(run: Path, overrides: Sequence[str] = ()) -> None:

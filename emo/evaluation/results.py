@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from emo import metrics
 from emo.evaluation.agreement import agreement
-from emo.evaluation.calibration import at_temperature
 from emo.evaluation.outputs import Predictions
 from emo.evaluation.predictions import TurnPredictions
 from emo.evaluation.uncertainty import bootstrap, paired_difference
@@ -34,16 +35,16 @@ def only_class(predictions: Predictions, view: View) -> str | None:
 
 
 def part_results(
-    predictions: Predictions, view: View, dataset: Dataset, temperature: float
+    predictions: Predictions, before: np.ndarray, view: View, dataset: Dataset
 ) -> dict[str, Any]:
     """Everything about one part for `metrics.json`, with bootstrap intervals.
 
-    `predictions` have been scaled with `temperature`. `ece_before` is the calibration error without
-    it. `loss` is without it too, as in the log of the training.
+    `predictions` have been scaled with the temperature, and corrected to other class shares where
+    that was asked for. `ece_before` is the calibration error of `before`, the probabilities [N, C]
+    without the temperature. `loss` is without both, as in the log of the training.
     """
     classes = view.label_set.classes
     full = metrics.evaluate(predictions.labels, predictions.probabilities, classes)
-    before = at_temperature(predictions.probabilities, 1 / temperature)
     full["ece_before"] = metrics.expected_calibration_error(predictions.labels, before)
     predicted = predictions.probabilities.argmax(1)
     full["interval_95"] = bootstrap(predictions.labels, predicted, len(classes))

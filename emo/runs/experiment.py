@@ -81,7 +81,7 @@ class Experiment:
         samples = Utterances(
             dataset,
             config.inputs,
-            Supervision.of(dataset, view, config.data.targets),
+            supervision_of(dataset, view, config),
             statistics=statistics,
             pad_token=tokens.pad if tokens else 0,
             config=config.data,
@@ -129,7 +129,9 @@ class Experiment:
         """
         view.dialogues("train")  # raises if the view splits a dialogue: the error to report first
         widths = check_vectors(dataset, view, config.inputs)
-        samples = Dialogues(dataset, view, config.inputs, widths, config.data)
+        samples = Dialogues(
+            dataset, view, config.inputs, widths, supervision_of(dataset, view, config), config.data
+        )
         units = samples.units(view.train)
         torch.manual_seed(config.train.seed)  # the same first weights on every rank
         model = ContextModel(config.model, len(view.label_set.classes), widths)
@@ -145,6 +147,19 @@ class Experiment:
         parameters = sum(p.numel() for p in model.parameters())
         objective = objective_of(config, view, samples, units)
         return cls(config, dataset, view, units, samples, plan, model, objective, parameters)
+
+
+def supervision_of(dataset: Dataset, view: View, config: ExperimentConfig) -> Supervision:
+    """Labels and targets, as `config.data` has them."""
+    data = config.data
+    return Supervision.of(
+        dataset,
+        view,
+        data.targets,
+        primary=data.primary,
+        dropout=data.annotation_dropout,
+        seed=config.train.seed,
+    )
 
 
 def objective_of(

@@ -104,6 +104,7 @@ def recipe(experiment: Experiment) -> dict[str, Any]:
         "frames": experiment.config.data.frames,
         "statistics": statistics.to_json() if statistics else None,
         "max_tokens": (manifest.tokenizer or {}).get("max_tokens"),
+        "prior": experiment.objective.facts()["prior"],
     }
 
 

@@ -50,6 +50,7 @@ def export(run: Path, folder: Path) -> None:
         "classes": facts["classes"],
         "recipe": facts["recipe"],
         "temperature": results["temperature"],
+        "prior": results.get("prior", "trained"),
         "protocol": facts["protocol"],
         "dataset_hash": facts["dataset"]["hash"],
         "code": facts["code"],

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from emo.data import normalise
 from emo.data.normalise.base import Normaliser, longest, model_input
+from emo.evaluation.config import PriorSpec
+from emo.evaluation.prior import at_prior, prior_ratio
 from emo.models.context.model import ContextModel
 from emo.models.model import CONFIG as EXPORT_CONFIG
 from emo.models.model import EmotionModel, rebuild
@@ -36,6 +38,7 @@ class Predictor:
         recipe: as `emo.runs.experiment.recipe` wrote it.
         tokenizer: a tokenizer folder; only read by models with text.
         temperature: scores are divided by it; 1 if none has been fitted.
+        prior: the class shares to assume, as in `EvaluationConfig`.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Predictor:
         recipe: dict[str, Any],
         tokenizer: Path,
         temperature: float,
+        prior: PriorSpec = "trained",
     ) -> None:
         if isinstance(model, ContextModel):
             raise CannotPredict(
@@ -53,6 +57,7 @@ class Predictor:
             )
         self.model, self.classes, self.recipe = model.eval(), classes, recipe
         self.temperature = temperature
+        self.assume(prior)
         self.audio_config = self.extract = self.tokens = None
         self.statistics: Normaliser | None = None
         self.remark = ""  # how the input is not as in training
@@ -75,9 +80,10 @@ class Predictor:
         facts = read_record(run)
         model = rebuild(facts["recipe"]["description"])
         model.load_state_dict(best_weights(run))
-        temperature = read_results(run)["temperature"] if is_finished(run) else 1.0
-        folder = run / files.TOKENIZER
-        return cls(model, facts["classes"], facts["recipe"], folder, temperature)
+        results: dict[str, Any] = read_results(run) if is_finished(run) else {"temperature": 1.0}
+        folder, temperature = run / files.TOKENIZER, results["temperature"]
+        prior = results.get("prior", "trained")  # older runs have none
+        return cls(model, facts["classes"], facts["recipe"], folder, temperature, prior)
 
     @classmethod
     def from_export(cls, folder: Path) -> Predictor:
@@ -86,7 +92,23 @@ class Predictor:
         model = EmotionModel.from_pretrained(folder)
         config = json.loads((folder / EXPORT_CONFIG).read_text())
         tokenizer = folder / files.TOKENIZER
-        return cls(model, config["classes"], config["recipe"], tokenizer, config["temperature"])
+        temperature, prior = config["temperature"], config.get("prior", "trained")
+        return cls(model, config["classes"], config["recipe"], tokenizer, temperature, prior)
+
+    def assume(self, prior: PriorSpec) -> None:
+        """Correct all probabilities from now on to these class shares.
+
+        Raises:
+            CannotPredict: the model does not say which shares it was trained on: it is older.
+            UserError: a map that does not name each class.
+        """
+        trained = self.recipe.get("prior")
+        if trained is None and prior != "trained":
+            raise CannotPredict(
+                "this model is of an older version, which did not record the class shares of its "
+                "training: its probabilities cannot be corrected to others"
+            )
+        self.ratio_C = prior_ratio(prior, trained or {}, self.classes)
 
     @torch.no_grad()
     def predict(self, sound: Path | None, words: str | None) -> dict[str, float]:
@@ -107,7 +129,8 @@ class Predictor:
             raise CannotPredict(
                 f"this model reads {' and '.join(self.model.branches)} only: give that as input"
             )
-        probabilities = torch.softmax(self.model(batch).double() / self.temperature, -1)[0]
+        scores_C = self.model(batch).double()[0] / self.temperature
+        probabilities = at_prior(torch.softmax(scores_C, -1).numpy(), self.ratio_C)
         return dict(zip(self.classes, probabilities.tolist(), strict=True))
 
     def _audio(self, sound: Path) -> dict[str, Tensor]:

@@ -22,7 +22,8 @@ from emo.distributed.collectives import Votes
 from emo.distributed.environment import launched, network
 from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
-from emo.evaluation.outputs import StopRequested, fetch, predict_part
+from emo.evaluation.outputs import StopRequested, correction, fetch, predict_part
+from emo.evaluation.prior import at_prior
 from emo.evaluation.results import only_class, validation_scores
 from emo.metrics import improves, in_words, selection_score
 from emo.models.losses.objective import MASS_UNIT
@@ -89,6 +90,7 @@ def train(config: ExperimentConfig) -> Outcome:
             progress = replace(progress, data=experiment.plan.resume(progress.data))
         tracker = Tracker(config.run, main=runtime.main, step=progress.step)
         run = Run(runtime, experiment, model, tracker, optimizer)
+        correction(run)  # raises for classes that are not the run's: now, not after an epoch
         if runtime.main:
             record(run)
         what = banner(run, progress)
@@ -285,6 +287,8 @@ def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
     config, view, tracker = run.config, run.experiment.view, run.tracker
     fit_head(run)
     predictions = predict_part(run, view.val)
+    probabilities = at_prior(predictions.probabilities, correction(run))
+    predictions = replace(predictions, probabilities=probabilities)
     values, recalls = validation_scores(predictions, view)
     tracker.write(progress.step, "val", values)
     tracker.write(progress.step, "val_recall", recalls)

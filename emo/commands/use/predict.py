@@ -15,6 +15,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or an exported one")
     parser.add_argument("--audio", type=Path, help="an audio file")
     parser.add_argument("--text", help="what is said")
+    parser.add_argument(
+        "--prior", choices=("trained", "uniform"), help="the class shares to assume (as evaluated)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -26,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
     exported = (args.run / "model.safetensors").is_file()
     load = Predictor.from_export if exported else Predictor.from_run
     predictor = load(args.run)
+    if args.prior is not None:
+        predictor.assume(args.prior)
     probabilities = predictor.predict(args.audio, args.text)
     if predictor.remark and args.audio is not None:
         print(f"note: {predictor.remark}", file=sys.stderr)

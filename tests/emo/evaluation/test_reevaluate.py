@@ -56,7 +56,7 @@ def test_other_shards_are_refused(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["optim.lr=1"], "only data.shards, data.workers, train.evaluation_batch may differ"),
+        (["optim.lr=1"], "train.evaluation_batch, evaluation.prior may differ"),
         (["data.shard=x"], "did you mean 'data.shards'"),
     ],
 )

@@ -95,12 +95,11 @@ def test_a_cnn_with_it_does_not_see_how_far_its_batch_is_padded(kind):
     )
     torch.testing.assert_close(model(audio[1:, :5], mask[1:, :5]).logits_BC, found[1:])
     served = copy.deepcopy(model)
-    served.serve(
-        "states"
-    )  # a fusion that reads the frames: nothing waits for the pooling's gradient
+    # For a fusion that reads the frames: nothing waits for the gradient of the pooling.
+    served.serve("states")
     assert not any(p.requires_grad for p in served.pool.parameters())
 
 
 def test_an_unknown_one_is_named():
-    with pytest.raises(ModelError, match=r"model\.audio\.pooling: no pooling 'atention'; did you"):
+    with pytest.raises(ModelError, match=r"model\.audio\.pooling: no pooling 'atention': did you"):
         make_pooling("atention", 3, "model.audio.pooling")
