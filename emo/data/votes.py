@@ -87,7 +87,7 @@ class VoteTable:
         frequent = [label_set.classes.index(name) for name in config.classes]
         rare = np.delete(self.shares, frequent, axis=1).any(axis=1)
         # Only annotations that name frequent classes and nothing else are dropped.
-        self.droppable: np.ndarray = self.shares.any(axis=1) & ~rare
+        self.droppable: np.ndarray = np.atleast_1d(self.shares.any(axis=1) & ~rare)
         self.share, self.seed = config.share, seed
 
     def targets(self, rows: np.ndarray, epoch: int, targets_BC: np.ndarray) -> np.ndarray:
