@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from emo.distributed.state import scatter_weights
-from emo.evaluation.calibration import at_temperature, fit_temperature
 from emo.evaluation.outputs import Predictions, correction, each_alone, predict_part
+from emo.evaluation.posthoc.calibration import at_temperature, fit_temperature
+from emo.evaluation.posthoc.prior import at_prior
 from emo.evaluation.predictions import write_predictions
-from emo.evaluation.prior import at_prior
 from emo.evaluation.results import (
     confusion_table,
     one_modality_results,

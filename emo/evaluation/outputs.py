@@ -14,7 +14,7 @@ from emo.data.plan import Share
 from emo.data.source import check_skipped
 from emo.data.steps import EvaluationSteps
 from emo.distributed.collectives import Votes, lost_ranks_named
-from emo.evaluation.prior import prior_ratio
+from emo.evaluation.posthoc.prior import prior_ratio
 from emo.modalities import MODALITIES
 from emo.models.branch import Output
 from emo.models.config import ModelConfig

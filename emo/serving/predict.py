@@ -13,7 +13,7 @@ from torch import Tensor
 from emo.data import normalise
 from emo.data.normalise.base import Normaliser, longest, model_input
 from emo.evaluation.config import PriorSpec
-from emo.evaluation.prior import at_prior, prior_ratio
+from emo.evaluation.posthoc.prior import at_prior, prior_ratio
 from emo.models.context.model import ContextModel
 from emo.models.model import CONFIG as EXPORT_CONFIG
 from emo.models.model import EmotionModel, rebuild

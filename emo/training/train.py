@@ -23,7 +23,7 @@ from emo.distributed.environment import launched, network
 from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
 from emo.evaluation.outputs import StopRequested, correction, fetch, predict_part
-from emo.evaluation.prior import at_prior
+from emo.evaluation.posthoc.prior import at_prior
 from emo.evaluation.results import only_class, validation_scores
 from emo.metrics import improves, in_words, selection_score
 from emo.models.losses.objective import MASS_UNIT

@@ -11,7 +11,7 @@ import yaml
 from emo.__main__ import main
 from emo.config import ExperimentConfig
 from emo.data.config import LeftOut
-from emo.evaluation.calibration import at_temperature
+from emo.evaluation.posthoc.calibration import at_temperature
 from emo.runs.experiment import view_of
 from emo.serving.turn_vectors import Source, VectorsError, vectors_of, write_vectors
 from emo.training.train import train

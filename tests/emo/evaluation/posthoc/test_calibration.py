@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from emo.evaluation.calibration import HIGHEST, LOWEST, at_temperature, fit_temperature
+from emo.evaluation.posthoc.calibration import HIGHEST, LOWEST, at_temperature, fit_temperature
 from emo.metrics import expected_calibration_error
 
 

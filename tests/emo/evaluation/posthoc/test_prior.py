@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emo.evaluation.prior import at_prior, prior_ratio
+from emo.evaluation.posthoc.prior import at_prior, prior_ratio
 from shards.errors import UserError
 
 CLASSES = ("a", "b", "c")
