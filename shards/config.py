@@ -74,13 +74,15 @@ class OutputConfig(Config):
 
     `max_rejected` bounds the share of turns that may be turned away (bad audio, empty text);
     `incomplete` says what happens to a turn that lacks one of the configured modalities: rejected,
-    or kept with what it has.
+    or kept with what it has. With `update`, a finished dataset whose corpus has changed is brought
+    up to date: only what is different is done again.
     """
 
     folder: Path
     utterances_per_shard: int = Field(default=64, ge=1)
     max_rejected: float = Field(default=0.05, ge=0, le=1)
     incomplete: Literal["reject", "keep"] = "reject"
+    update: bool = False
 
 
 class ShardConfig(Config):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from emo.comparison.result import Result
-from shards.store.index import TRUTH
+from shards.store.index import TRUTH, home_of
 
 
 def bayes_predictions(result: Result, context: bool = True) -> np.ndarray | None:
@@ -16,7 +16,7 @@ def bayes_predictions(result: Result, context: bool = True) -> np.ndarray | None
     None if the process behind the corpus is unknown. Without `context`, the evidence is each turn
     by itself, even if the model sees other turns.
     """
-    path = Path(result.facts["dataset"]["folder"]) / TRUTH
+    path = home_of(Path(result.facts["dataset"]["folder"])) / TRUTH
     if not path.is_file():
         return None
     # Imported here, because comparisons on other corpora do not need it.

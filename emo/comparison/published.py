@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from emo.comparison.result import Result
-from shards.store.index import CONFIG, TRUTH
+from shards.store.index import CONFIG, TRUTH, home_of
 
 # Table 3: WA in %, by system and input.
 TABLE_3 = {
@@ -28,7 +28,7 @@ def published_accuracy(result: Result) -> float | None:
 
     The sample corpus is read as IEMOCAP too; its truth file tells that it is not.
     """
-    config = Path(result.facts["dataset"]["folder"]) / CONFIG
+    config = home_of(Path(result.facts["dataset"]["folder"])) / CONFIG
     if len(result.facts["classes"]) != 5 or not config.is_file():
         return None
     reader = (yaml.safe_load(config.read_text()).get("corpus") or {}).get("reader")

@@ -35,7 +35,7 @@ from shards.build.claim import BuildFile
 from shards.build.merge import merge
 from shards.configfile import digest
 from shards.errors import UserError
-from shards.store.index import BUILD, COLUMNS, TRUTH, Dataset, Manifest, open_dataset
+from shards.store.index import BUILD, COLUMNS, TRUTH, Dataset, Manifest, home_of, open_dataset
 from shards.store.schema import CLEAN, SCHEMA_VERSION, Sample, sample_key
 from shards.store.write import write_shard
 from shards.views.view import View
@@ -280,9 +280,8 @@ def publish(
         for number in range(build.shards):
             part = samples[number * TURNS_PER_SHARD : (number + 1) * TURNS_PER_SHARD]
             write_shard(draft, number, build.digest, len(part), part)
-        text = json.dumps(build.model_dump(mode="json"), indent=1) + "\n"
-        atomic.write(draft / BUILD, text.encode())
-        if (truth := source.folder / TRUTH).is_file():
+        atomic.write(draft / BUILD, build.dump())
+        if (truth := home_of(source.folder) / TRUTH).is_file():
             atomic.write(draft / TRUTH, truth.read_bytes())
         manifest = merge(draft, build, max_rejected=0.0)
         if not atomic.commit_folder(draft, folder):

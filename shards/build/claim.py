@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from shards import atomic
 from shards.config import ShardConfig
@@ -22,8 +22,9 @@ from shards.configfile import Config, differences, digest, dump
 from shards.corpora.embedded import read_recording
 from shards.corpora.utterance import LATER_FACTS, Utterance
 from shards.errors import UserError
-from shards.store.index import BUILD, CONFIG
+from shards.store.index import BUILD, CONFIG, SHARD, Change, home_of
 from shards.store.schema import SCHEMA_VERSION
+from shards.store.sidecar import shard_name
 
 PROBES = 32  # at least so many recordings are read to identify the corpus, if it has them
 SOFTWARE = ("numpy", "scipy", "librosa", "soxr", "soundfile", "tokenizers")
@@ -33,12 +34,30 @@ class OtherBuild(UserError):
     """The folder belongs to a build with other settings, or of another corpus."""
 
 
+class Slot(Config):
+    """One shard of a dataset that was updated.
+
+    `name` is its path within the dataset's folder, `build` what its sidecar has as such, and
+    `turns` are the ids of its turns.
+    """
+
+    name: str = Field(pattern=f"^{SHARD}$")
+    build: str
+    turns: tuple[str, ...]
+
+
 class BuildFile(Config):
-    """The content of `build.json`. `digest` is that of `settings`; `software` is for the record."""
+    """The content of `build.json`. `digest` is that of `settings`; `software` is for the record.
+
+    After an update `slots` are the shards: they are no fixed slices of the corpus any more.
+    `history` is the manifest's.
+    """
 
     digest: str
     settings: dict[str, Any]
     software: dict[str, str]
+    slots: tuple[Slot, ...] | None = None
+    history: tuple[Change, ...] = ()
 
     @property
     def utterances(self) -> int:
@@ -46,10 +65,38 @@ class BuildFile(Config):
         return int(self.settings["corpus"]["utterances"])
 
     @property
+    def home(self) -> str:
+        """The folder of the files of this version alone: `Manifest.home`."""
+        return f"v{len(self.history) + 1}" if self.history else ""
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Name and build of every shard that the whole build makes."""
+        if self.slots is not None:
+            return [(slot.name, slot.build) for slot in self.slots]
+        # Rounded up: the last shard may be shorter.
+        count = -(-self.utterances // int(self.settings["output"]["utterances_per_shard"]))
+        return [(shard_name(number), self.digest) for number in range(count)]
+
+    @property
     def shards(self) -> int:
         """Shards that the whole build makes."""
-        # Rounded up: the last shard may be shorter.
-        return -(-self.utterances // int(self.settings["output"]["utterances_per_shard"]))
+        return len(self.places)
+
+    def turns(self, utterances: Sequence[Utterance]) -> list[list[Utterance]]:
+        """The turns of each shard."""
+        if self.slots is None:
+            size = int(self.settings["output"]["utterances_per_shard"])
+            return [[*utterances[n : n + size]] for n in range(0, len(utterances), size)]
+        by_id = {one.id: one for one in utterances}
+        return [[by_id[name] for name in slot.turns] for slot in self.slots]
+
+    def dump(self) -> bytes:
+        """The file's content; that of a dataset which was never updated is as it always was."""
+        content = self.model_dump(mode="json")
+        if not self.history:
+            del content["slots"], content["history"]
+        return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def claim(folder: Path, config: ShardConfig, utterances: Sequence[Utterance]) -> BuildFile:
@@ -60,6 +107,22 @@ def claim(folder: Path, config: ShardConfig, utterances: Sequence[Utterance]) ->
     Raises:
         OtherBuild: the folder's settings differ; the message names each key.
     """
+    ours = build_file(config, utterances)
+    home = home_of(folder)
+    # Array tasks start at the same moment. `create` lets one of them make the file; the others see
+    # that it is there, and compare.
+    if (home / BUILD).exists() or not atomic.create(home / BUILD, ours.dump()):
+        theirs = load(folder)
+        if theirs.digest != ours.digest:
+            raise OtherBuild(_differences(folder, theirs.settings, ours.settings))
+        ours = theirs
+    if not (home / CONFIG).exists():
+        atomic.create(home / CONFIG, dump(config).encode())
+    return ours
+
+
+def build_file(config: ShardConfig, utterances: Sequence[Utterance]) -> BuildFile:
+    """What a build of `config` from nothing is made from."""
     settings = config.settings() | {
         "schema": SCHEMA_VERSION,
         "corpus": {
@@ -68,22 +131,11 @@ def claim(folder: Path, config: ShardConfig, utterances: Sequence[Utterance]) ->
             "content": corpus_digest(utterances),
         },
     }
-    ours = BuildFile(
+    return BuildFile(
         digest=digest(settings),
         settings=settings,
         software={name: version(name) for name in SOFTWARE},
     )
-    text = json.dumps(ours.model_dump(mode="json"), indent=1) + "\n"
-    # Array tasks start at the same moment. `create` lets one of them make the file; the others see
-    # that it is there, and compare.
-    if (folder / BUILD).exists() or not atomic.create(folder / BUILD, text.encode()):
-        theirs = load(folder)
-        if theirs.digest != ours.digest:
-            raise OtherBuild(_differences(folder, theirs.settings, settings))
-        ours = theirs
-    if not (folder / CONFIG).exists():
-        atomic.create(folder / CONFIG, dump(config).encode())
-    return ours
 
 
 def check_settings(folder: Path, existing: BuildFile, config: ShardConfig) -> None:
@@ -100,7 +152,7 @@ def check_settings(folder: Path, existing: BuildFile, config: ShardConfig) -> No
 
 def load(folder: Path) -> BuildFile:
     """The `build.json` of `folder`. Raises UserError where it is missing or damaged."""
-    path = folder / BUILD
+    path = home_of(folder) / BUILD
     try:
         build = BuildFile.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -6,50 +6,35 @@ which process makes it, when, or what else runs at that time.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
-import time
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import (
-    FIRST_COMPLETED,
-    Future,
-    ProcessPoolExecutor,
     ThreadPoolExecutor,
-    wait,
 )
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 
 from shards import atomic
 from shards.build import claim, recordings
-from shards.build.claim import BuildFile
-from shards.build.merge import check_rejected, merge
+from shards.build.claim import BuildFile, OtherBuild
+from shards.build.merge import merge
+from shards.build.pool import each_made
+from shards.build.publish import check_rejected
+from shards.build.update.update import changed_corpus, clear, update
 from shards.build.vocabulary import commit_tokenizer, draft_tokenizer
-from shards.build.worker import Job, committed, make_shard, start_worker
+from shards.build.worker import Job, Place, committed, make_shard
 from shards.config import ShardConfig
 from shards.corpora.base import Corpus
 from shards.corpora.read import read_corpus
 from shards.corpora.utterance import Utterance
 from shards.errors import UserError
-from shards.extract.features import FEATURES, Extractor
+from shards.extract.features import Extractor
 from shards.progress import progress
-from shards.store.index import TRUTH, Manifest
+from shards.store.index import TRUTH, Manifest, home_of, place_of
 from shards.store.sidecar import Rejection, Sidecar, sidecar_path
 
-QUEUE = 2  # shards in each worker's queue: the one it makes, and the next
-END_SECONDS = 30.0  # a process that was killed may hang in fsync on a slow disk for as long
-Todo = dict[int, list[Utterance]]  # turns by the number of their shard
-# What a worker would import when it first needs it: loaded once, before the workers are forked.
-# The modules are named by strings: a wrong one is no error, but makes every worker start slowly.
-PRELOAD = ("shards.build.worker", "webdataset.writer")
-PRELOAD_FEATURES = ("scipy.fft", "scipy.sparse", "soundfile", "soxr")
-PRELOAD_TEXT = ("transformers",)
-
-
-class WorkerDied(UserError):
-    """A worker process was killed, most often because memory ran out."""
+Todo = Sequence[tuple[Place, list[Utterance]]]  # shards, and their turns
 
 
 def build(
@@ -83,17 +68,34 @@ def build(
     if not corpus.utterances:
         raise UserError(f"the corpus has no usable turns: check {config.corpus}")
     folder = config.output.folder
+    workers = workers or len(os.sched_getaffinity(0))
+    if config.output.update:
+        if task is not None:
+            raise UserError("output.update=yes is one job: leave out task= and tasks=")
+        with _stopped_by_sigterm():
+            manifest = update(config, corpus, workers)
+        if manifest is not None:
+            return manifest
     build_file = _prepare(config, corpus)
     if corpus.truth is not None:
-        atomic.write(folder / TRUTH, corpus.truth.read_bytes())
-    mine = [number for number in range(build_file.shards) if task is None or number % tasks == task]
+        atomic.write(home_of(folder) / TRUTH, corpus.truth.read_bytes())
+    made = [
+        (place, turns)
+        for number, (place, turns) in enumerate(
+            zip(build_file.places, build_file.turns(corpus.utterances), strict=True)
+        )
+        if task is None or number % tasks == task
+    ]
     job = Job(config, folder, build_file.digest)
     with _stopped_by_sigterm():
-        _make_all(job, corpus, mine, workers or len(os.sched_getaffinity(0)), deep)
+        _make_all(job, corpus, made, workers, deep)
     atomic.remove_stale(folder)
     if task is not None:
         return None
-    return merge(folder, build_file, config.output.max_rejected, max_unknown=config.max_unknown)
+    limits = config.output.max_rejected, None, config.max_unknown
+    manifest = merge(folder, build_file, *limits)
+    clear(folder, manifest)
+    return manifest
 
 
 def _prepare(config: ShardConfig, corpus: Corpus) -> BuildFile:
@@ -110,6 +112,15 @@ def _prepare(config: ShardConfig, corpus: Corpus) -> BuildFile:
             build_file = claim.claim(folder, config, corpus.utterances)
             if draft is not None:
                 commit_tokenizer(draft, folder)
+    except OtherBuild:
+        changed = changed_corpus(config, corpus)
+        if changed is None:
+            raise
+        raise OtherBuild(
+            f"{folder} was built of this corpus before it changed:\n{changed}\n"
+            "set output.update=yes to redo only this; runs that were trained on the dataset as it "
+            "was stay with it, so build into another output.folder to keep both"
+        ) from None
     except BaseException:
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -117,9 +128,7 @@ def _prepare(config: ShardConfig, corpus: Corpus) -> BuildFile:
     return build_file
 
 
-def _make_all(job: Job, corpus: Corpus, mine: Sequence[int], workers: int, deep: bool) -> None:
-    size = job.config.output.utterances_per_shard
-    turns = {n: corpus.utterances[n * size : (n + 1) * size] for n in mine}
+def _make_all(job: Job, corpus: Corpus, mine: Todo, workers: int, deep: bool) -> None:
     rejected: list[Rejection] = []
 
     def collect(sidecar: Sidecar) -> None:
@@ -128,108 +137,30 @@ def _make_all(job: Job, corpus: Corpus, mine: Sequence[int], workers: int, deep:
         check_rejected(rejected, len(corpus.utterances), job.config.output.max_rejected)
 
     with ThreadPoolExecutor(workers) as pool:  # threads: hashing releases the interpreter's lock
-        present = dict(zip(mine, pool.map(lambda n: committed(job, n, deep), mine), strict=True))
-        there = [sidecar for sidecar in present.values() if sidecar is not None]
+        present = [*pool.map(lambda unit: committed(job.folder, unit[0], deep), mine)]
+        there = [sidecar for sidecar in present if sidecar is not None]
         compared = recordings.compare(
             job.folder, job.config.audio, there, corpus.utterances, deep, pool
         )
-    for number, sidecar in present.items():
+    todo = []
+    for (place, turns), sidecar in zip(mine, present, strict=True):
         if sidecar is not None:
             collect(sidecar)
-        else:  # else a worker, which checks sizes only, might take a broken shard for a good one
-            sidecar_path(job.folder, number).unlink(missing_ok=True)
-    todo = {number: turns[number] for number in mine if present[number] is None}
+            continue
+        # Else a worker, which checks sizes only, might take a broken shard for a good one.
+        sidecar_path(*place_of(job.folder, place[0])).unlink(missing_ok=True)
+        todo.append((place, turns))
     if len(todo) < len(mine):
         kept = f"{len(there)} of {len(mine)} shards are there already"
         # Nobody must take "published" for "as the corpus is now".
         same = "all labels, texts and times of the corpus are as they were"
         print(f"{kept}: {same}{compared}", file=sys.stderr)
-    total = sum(map(len, todo.values()))
+    total = sum(len(turns) for _, turns in todo)
     workers = min(workers, len(todo))
-    sidecars = _in_process(job, todo) if workers <= 1 else _in_pool(job, todo, workers)
-    # `closing`: if the loop ends early, the generator's `finally` kills its workers at once, not
-    # whenever it is collected.
-    with progress("shards", total, "turns") as advance, closing(sidecars):
-        for sidecar in sidecars:
+    with progress("shards", total, "turns") as advance:
+        for sidecar in each_made(make_shard, job, todo, workers):
             advance(sidecar.utterances)
             collect(sidecar)
-
-
-def _in_process(job: Job, todo: Todo) -> Generator[Sidecar]:
-    for number, turns in todo.items():
-        yield make_shard(job, number, turns)
-
-
-def _in_pool(job: Job, todo: Todo, workers: int) -> Generator[Sidecar]:
-    """Make shards in worker processes; if this ends early, for any reason, they are killed.
-
-    Workers are forked from a server process that has loaded the libraries once. Forking this
-    process would copy locks that its threads hold; spawning would load torch in each worker.
-    """
-    # One thread for each worker: with a worker a core, more threads only wait for one another. The
-    # server hands this environment on, so it must be set before the server starts.
-    atomic.short_temporary_folder()
-    os.environ.update(
-        {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    )
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(preloaded(job.config))
-    others = set(multiprocessing.active_children())  # the caller's: never to be killed here
-    pool = ProcessPoolExecutor(workers, context, initializer=start_worker)
-    waiting = iter(todo.items())
-    running: set[Future[Sidecar]] = set()
-    workers_now: set[int] = set()  # process ids
-    try:
-        while True:
-            while len(running) < QUEUE * workers and (unit := next(waiting, None)) is not None:
-                running.add(pool.submit(make_shard, job, *unit))
-            # Looked up each time: the pool starts workers only when work is submitted, and does not
-            # tell their ids, by which `_end` kills them.
-            alive = set(multiprocessing.active_children()) - others
-            workers_now |= {child.pid for child in alive if child.pid is not None}
-            if not running:
-                break
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-        pool.shutdown()
-        # They have ended. The kernel may give their ids to strangers, which must not be killed.
-        workers_now.clear()
-    except BrokenProcessPool:
-        raise WorkerDied(
-            "a worker process was killed, most often because memory ran out: run the same command "
-            "again with fewer workers (workers=N); what was committed stays"
-        ) from None
-    finally:
-        _end(workers_now)
-        pool.shutdown(wait=False, cancel_futures=True)
-        atomic.remove_stale(job.folder)  # drafts of workers that were killed
-
-
-def preloaded(config: ShardConfig) -> list[str]:
-    """The modules that workers of a build need."""
-    modules = [*PRELOAD]
-    if config.features is not None:
-        modules += PRELOAD_FEATURES
-        modules += [name for kind in config.features.kinds for name in FEATURES[kind].preload]
-    if config.text is not None:
-        modules += PRELOAD_TEXT
-    return modules
-
-
-def _end(workers: Collection[int]) -> None:
-    """Kill the processes `workers` and wait until they are gone.
-
-    They are waited for by process id, not by `join`. `join` learns of a worker's end from the
-    forkserver; if a signal killed the whole process group, the server may be gone while a worker
-    still hangs in fsync.
-    """
-    for worker in workers:
-        with suppress(ProcessLookupError):
-            os.kill(worker, signal.SIGKILL)
-    deadline = time.monotonic() + END_SECONDS
-    while any(map(atomic.alive, workers)) and time.monotonic() < deadline:
-        time.sleep(0.01)
 
 
 @contextmanager

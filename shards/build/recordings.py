@@ -6,13 +6,17 @@ a copy of a corpus has others.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from shards.build import claim
 from shards.corpora.base import listing, printable
+from shards.corpora.embedded import read_recording
 from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.extract.audio import AudioConfig, AudioError
@@ -24,6 +28,7 @@ from shards.store.sidecar import Entry, Rejection, Sidecar
 DECODERS = ("numpy", "scipy", "soxr", "soundfile")
 LOW_SNR = "low SNR"  # the kind of a rejection for what can be read well
 Made = Entry | Rejection
+CONTENT = 32  # hex digits of `content_of`: 128 bits
 DEEPER = "check=deep compares the sound"
 
 
@@ -39,6 +44,35 @@ def file_size(one: Utterance) -> int | None:
         return one.audio.stat().st_size
     except OSError:
         return None
+
+
+def content_of(one: Utterance) -> str | None:
+    """A hash of the bytes of the recording's file, and of which part of it the turn is.
+
+    None where there is no recording, or it cannot be read. Raises UserError as `read_recording`.
+    """
+    if one.audio is None:
+        return None
+    try:
+        if one.embedded is not None:
+            content = hashlib.sha256(read_recording(one)).hexdigest()
+        else:
+            status = one.audio.stat()
+            content = _hash_of(_File(one.audio, (status.st_mtime_ns, status.st_size)))
+    except OSError:
+        return None
+    return hashlib.sha256(f"{content} {one.segment}".encode()).hexdigest()[:CONTENT]
+
+
+class _File(NamedTuple):
+    path: Path
+    version: tuple[int, int]  # when it was modified, and its size
+
+
+@lru_cache(maxsize=64)  # the turns of one long recording follow one another
+def _hash_of(one: _File) -> str:
+    with one.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def compare(
@@ -88,7 +122,8 @@ def compare(
         raise OtherRecordings(
             f"{len(differences)} of {len(pairs)} recordings are not those that the shards in "
             f"{folder} were made from:\n{listing(differences)}\n"
-            "put the old recordings back, or build into another output.folder"
+            "set output.update=yes to redo only these, put the old recordings back, or build into "
+            "another output.folder"
         )
     entries = [before for _, before in pairs if isinstance(before, Entry)]
     if deep and all(entry.recording is not None for entry in entries):
@@ -98,7 +133,7 @@ def compare(
         return f", and so is the size of each recording in them ({why})"
     return (
         f", and so are {claim.PROBES} of its recordings, or all where there are fewer; a recording "
-        "replaced since is not noticed otherwise: build into another output.folder"
+        "replaced since is not noticed otherwise: output.update=yes compares every one"
     )
 
 

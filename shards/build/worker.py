@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.build.recordings import LOW_SNR, file_size
+from shards.build.recordings import LOW_SNR, content_of, file_size
 from shards.config import ShardConfig
 from shards.corpora.labels import label_set
 from shards.corpora.utterance import Utterance
@@ -19,10 +19,12 @@ from shards.extract.audio.snr import wada_snr
 from shards.extract.audio.turn import load_turn
 from shards.processes import die_with_parent, keep_freed_memory
 from shards.store import sidecar
-from shards.store.index import TOKENIZER, shard_path
+from shards.store.index import TOKENIZER, place_of
 from shards.store.schema import CLEAN, Sample, metadata, sample_key
 from shards.store.sidecar import BadSidecar, Flag, Rejection, Sidecar
 from shards.store.write import Item, write_shard
+
+Place = tuple[str, str]  # a shard's name and build, as `BuildFile.places` has them
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ def start_worker() -> None:
     die_with_parent()
 
 
-def make_shard(job: Job, number: int, utterances: Sequence[Utterance]) -> Sidecar:
-    """Make and commit shard `number` from its slice of the corpus.
+def make_shard(job: Job, place: Place, utterances: Sequence[Utterance]) -> Sidecar:
+    """Make and commit the shard at `place` from its turns.
 
     If another process has committed the same shard meanwhile, that one is kept.
 
@@ -52,23 +54,25 @@ def make_shard(job: Job, number: int, utterances: Sequence[Utterance]) -> Sideca
         UserError: the disk cannot be written, or the tokenizer cannot be loaded. A bad turn is a
             rejection, not an error.
     """
-    existing = committed(job, number)
+    existing = committed(job.folder, place)
     if existing is not None:
         return existing
-    maker = _sample_maker(job)
+    maker = sample_maker(job)
     items = (item for one in utterances for item in maker.items(one))
-    return write_shard(job.folder, number, job.build, len(utterances), items)
+    folder, number = place_of(job.folder, place[0])
+    return write_shard(folder, number, place[1], len(utterances), items)
 
 
-def committed(job: Job, number: int, deep: bool = False) -> Sidecar | None:
-    """The sidecar of shard `number` if the shard is this build's and intact, else None.
+def committed(folder: Path, place: Place, deep: bool = False) -> Sidecar | None:
+    """The sidecar of the shard at `place` in `folder` if it is that build's and intact, else None.
 
     Intact means that the tar has the size that its sidecar states; with `deep`, also the SHA-256.
     """
+    name, build = place
+    path = folder / name
     try:
-        described = sidecar.load(job.folder, number)
-        path = shard_path(job.folder, number)
-        if described.build != job.build or path.stat().st_size != described.size:
+        described = sidecar.load(*place_of(folder, name))
+        if described.build != build or path.stat().st_size != described.size:
             return None
         if deep:
             with path.open("rb") as file:
@@ -79,7 +83,7 @@ def committed(job: Job, number: int, deep: bool = False) -> Sidecar | None:
     return described
 
 
-class _SampleMaker:
+class SampleMaker:
     """Makes the samples of a turn; keeps what is slow to set up."""
 
     def __init__(self, job: Job) -> None:
@@ -127,13 +131,16 @@ class _SampleMaker:
         try:
             recording = load_turn(one, config.audio)
         except audio.AudioError as error:
-            yield replace(_reject(one, error.kind, str(error)), recording_bytes=file_size(one))
+            turned_away = _reject(one, error.kind, str(error))
+            yield replace(turned_away, recording_bytes=file_size(one), content=content_of(one))
             return
+        content = content_of(one)
         ratio = round(wada_snr(recording.wave), 2)
         if config.audio.min_snr is not None and ratio < config.audio.min_snr:
             reason = f"{ratio} dB is below audio.min_snr = {config.audio.min_snr}"
             if config.audio.low_snr == "drop":
-                yield replace(_reject(one, LOW_SNR, reason), recording_bytes=file_size(one))
+                turned_away = _reject(one, LOW_SNR, reason)
+                yield replace(turned_away, recording_bytes=file_size(one), content=content)
                 return
             yield Flag(one.id, LOW_SNR, reason, one.source)
         for kind, reason in recording.remarks:
@@ -149,7 +156,12 @@ class _SampleMaker:
         for variant, wave in waves:
             sound = self.extract(wave, clean=variant == CLEAN)
             sample = self._sample(one, variant, cleaned, len(wave) / rate, ratio, arrays | sound)
-            yield replace(sample, recording=identity, recording_bytes=size)
+            yield replace(
+                sample,
+                recording=identity,
+                recording_bytes=size,
+                content=content if variant == CLEAN else None,
+            )
 
     def _sample(
         self,
@@ -170,14 +182,14 @@ class _SampleMaker:
 
 # This process' maker for the present job. A global, because a pool hands its workers functions and
 # arguments only, and setting up filters and tokenizer anew for each shard would take seconds.
-_ready: dict[tuple[str, Path], _SampleMaker] = {}
+_ready: dict[tuple[str, Path], SampleMaker] = {}
 
 
-def _sample_maker(job: Job) -> _SampleMaker:
+def sample_maker(job: Job) -> SampleMaker:
     key = (job.build, job.folder)
     if key not in _ready:
         _ready.clear()
-        _ready[key] = _SampleMaker(job)
+        _ready[key] = SampleMaker(job)
     return _ready[key]
 
 

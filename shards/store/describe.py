@@ -13,7 +13,6 @@ from shards.errors import UserError
 from shards.store.index import SNR_BIN, Dataset, Manifest
 from shards.store.read import ShardReader
 from shards.store.schema import CLEAN, MEMBERS
-from shards.store.sidecar import shard_name
 
 
 def describe_dataset(manifest: Manifest) -> str:
@@ -33,6 +32,7 @@ def describe_dataset(manifest: Manifest) -> str:
         f"tokenizer   {_tokenizer(tokenizer) if tokenizer else 'none'}",
         *_unknown(summary.unknown),
         f"dataset     {manifest.dataset_hash}",
+        *_history(manifest),
     ]
     if summary.snr and list(summary.snr) != ["unknown"]:
         lines += ["SNR of the recordings (blind estimate, dB):", *_histogram(summary.snr)]
@@ -58,7 +58,8 @@ def describe_sample(dataset: Dataset, key: str) -> str:
         raise UserError(f"no sample {key!r} in {dataset.folder}; for example: {examples}")
     row = int(rows[0])
     facts = table.slice(row, 1).to_pylist()[0]
-    lines = [f"row {row} of {len(dataset)}, {shard_name(facts['shard'])}"]
+    shard = dataset.manifest.shards[facts["shard"]].name
+    lines = [f"row {row} of {len(dataset)}, {shard}"]
     lines += [f"  {name:11} {value}" for name, value in facts.items() if "." not in name]
     for member, array in ShardReader(dataset, list(MEMBERS)).read(row).items():
         place = f"bytes {facts[f'{member}.offset']} + {facts[f'{member}.size']}"
@@ -93,6 +94,14 @@ def _unknown(share: float | None) -> list[str]:
     return [
         f"unknown     {100 * share:.2g} % of the tokens are words that the tokenizer does not know "
         "(text.max_unknown sets a limit)"
+    ]
+
+
+def _history(manifest: Manifest) -> list[str]:
+    return [
+        f"version {number}   {_named(change.turns) or 'the same turns'}; before: "
+        f"{change.dataset_hash[:12]}"
+        for number, change in enumerate(manifest.history, start=2)
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from shards.configfile import Config, digest, parse
 from shards.corpora.base import TRUTH as TRUTH  # copied into the dataset under its own name
 from shards.errors import UserError
 from shards.extract.features import FEATURES, FeatureConfig
 from shards.store.schema import DTYPES, MEMBERS, SCHEMA_VERSION
-from shards.store.sidecar import shard_name
 
 MANIFEST, INDEX, BUILD = "manifest.json", "index.parquet", "build.json"
 REJECTED, FLAGGED = "rejected.jsonl", "flagged.jsonl"
 TOKENIZER, CONFIG = "tokenizer", "config.yaml"
+# The folders and names that a manifest may give its files: no manifest leads out of its folder.
+HOME = r"(?:v[1-9][0-9]*)?"
+SHARD = r"(?:v[1-9][0-9]*/)?shard-[0-9]{5,}\.tar"
 SNR_BIN = 5  # dB, of `Summary.snr`
 # Bytes before the numbers in a .npy file of format 1.0. numpy pads the header to a multiple of 64;
 # with one or two dimensions that always comes to 128.
@@ -59,6 +62,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "shard": _INT,
     "dropped": _REAL,  # share of the vote mass outside the configured label set
     "recording": _TEXT,  # identity of the sound; datasets of older programs lack the column
+    "content": _TEXT,  # of the recording's file, in clean rows alone (`sidecar.Entry.content`)
 }
 for _member in MEMBERS:  # null where a sample has no such member
     COLUMNS |= {f"{_member}.offset": _INT, f"{_member}.size": _INT, f"{_member}.crc32": _INT}
@@ -70,13 +74,19 @@ class BadDataset(UserError):
 
 
 class ShardEntry(Config):
-    """What the manifest knows of one shard."""
+    """What the manifest knows of one shard.
 
-    name: str
+    `name` is the tar's path within the dataset's folder. `build` is the digest that its sidecar
+    has; None: the manifest's. `unknown` is the sidecar's; None also in older manifests.
+    """
+
+    name: str = Field(pattern=f"^{SHARD}$")
     bytes: int
     sha256: str
     samples: int
     utterances: int
+    build: str | None = None
+    unknown: tuple[int, int] | None = None
 
 
 class Summary(Config):
@@ -96,6 +106,21 @@ class Summary(Config):
     unknown: float | None = None  # share of tokens that stand for unknown words; None if not known
 
 
+class Change(Config):
+    """One update of a dataset: its version before, and what was different in the corpus.
+
+    `turns` counts turns by kind of change; `facts` counts, of the changed ones, the facts that
+    are different ("label", "votes", ...). `software` is what made the shards that are new.
+    """
+
+    dataset_hash: str
+    build: str
+    turns: dict[str, int]
+    facts: dict[str, int]
+    shards: int  # that were written anew
+    software: dict[str, str]
+
+
 class Manifest(Config):
     """`manifest.json`: what the dataset is and what it was made from; published last.
 
@@ -103,6 +128,8 @@ class Manifest(Config):
     `dataset_hash` names the content: equal hashes mean equal samples and labels.
     `tokenizer` is None where no sample has tokens, else `tokenizer.tokenizer_facts` of the copy in
     the dataset's folder, and `max_tokens`. `features` is the `FeatureConfig` and `sample_rate`.
+    `home` is the folder of the index and of all that belongs to this version alone: the dataset's
+    own, or one in it after an update. `history` has the updates so far, the oldest first.
     """
 
     schema_version: int
@@ -117,6 +144,8 @@ class Manifest(Config):
     summary: Summary
     shards: list[ShardEntry]
     index_sha256: str
+    home: str = Field(default="", pattern=f"^{HOME}$")
+    history: list[Change] = Field(default_factory=list)
 
     @property
     def feature_config(self) -> FeatureConfig:
@@ -132,6 +161,13 @@ class Manifest(Config):
     def dump(self) -> bytes:
         """The file's content, with a digest over itself."""
         content = self.model_dump(mode="json")
+        for name in ("home", "history"):  # a dataset that was never updated does not have them
+            if not content[name]:
+                del content[name]
+        for shard in content["shards"]:
+            for name in ("build", "unknown"):
+                if shard[name] is None:
+                    del shard[name]
         return (json.dumps(content | {"digest": digest(content)}, indent=1) + "\n").encode()
 
 
@@ -196,7 +232,7 @@ def open_dataset(folder: str | Path, columns: list[str] | None = None) -> Datase
     """
     folder = Path(folder)
     manifest = load_manifest(folder)
-    path = folder / INDEX
+    path = folder / manifest.home / INDEX
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -229,7 +265,7 @@ def load_manifest(folder: Path) -> Manifest:
         state = (
             "its build has not finished: run `emo-shards build` again, or `emo-shards merge` after "
             "all array tasks"
-            if (folder / BUILD).exists()
+            if (home_of(folder) / BUILD).exists()
             else "is this the dataset's folder?"
         )
         raise BadDataset(f"{folder} holds no {MANIFEST}; {state}") from None
@@ -252,16 +288,37 @@ def load_manifest(folder: Path) -> Manifest:
         raise BadDataset(f"{path} is no manifest: {error}") from None
 
 
+def home_of(folder: Path) -> Path:
+    """Where the files lie that belong to the present version alone: `Manifest.home`.
+
+    Where the manifest is missing or damaged, it is that of the newest version that was complete.
+    """
+    try:
+        content = json.loads((folder / MANIFEST).read_bytes())
+        if content.pop("digest") == digest(content):
+            return folder / str(content.get("home", ""))
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        pass
+    complete = [
+        path.parent
+        for path in folder.glob(f"v*/{MANIFEST}")
+        if re.fullmatch(HOME, path.parent.name)
+    ]
+    return max(complete, key=lambda path: int(path.name[1:]), default=folder)
+
+
 def remedy(folder: Path) -> str:
     """How to repair the dataset in `folder`, as a command line to copy."""
-    if not (folder / CONFIG).is_file():  # made of trained runs, not of a corpus
+    config = home_of(folder) / CONFIG
+    if not config.is_file():  # made of trained runs, not of a corpus
         return "remove the folder and make it again with emo features"
     return (
-        f"repair: emo-shards build {folder / CONFIG} output.folder={folder} check=deep "
+        f"repair: emo-shards build {config} output.folder={folder} check=deep "
         "(rewrites only what is broken)"
     )
 
 
-def shard_path(folder: Path, number: int) -> Path:
-    """The tar of shard `number`."""
-    return folder / shard_name(number)
+def place_of(folder: Path, name: str) -> tuple[Path, int]:
+    """The folder and the number of the shard that a manifest of `folder` calls `name`."""
+    path = folder / name
+    return path.parent, int(path.stem.removeprefix("shard-"))

@@ -21,7 +21,6 @@ from shards.errors import UserError
 from shards.store.codecs import CODECS
 from shards.store.index import INDEX, Dataset, open_dataset, remedy
 from shards.store.schema import MEMBERS
-from shards.store.sidecar import shard_name
 
 MAX_OPEN = 256  # tars open at once; the usual limit of a process is 1024 files
 # Largest number of unneeded bytes that are read along so that one request fetches all members: a
@@ -66,6 +65,8 @@ class ShardReader:
             places = [f"{name}.{what}" for name in members for what in ("offset", "size", "crc32")]
             dataset = open_dataset(dataset, columns=["shard", *places])
         self.folder = dataset.folder.absolute()
+        self._index = self.folder / dataset.manifest.home / INDEX
+        self._names = [shard.name for shard in dataset.manifest.shards]
         self._sizes = [shard.bytes for shard in dataset.manifest.shards]
         # Int64 [samples, 1 + 3 members]: the shard, then offset, size and CRC32 of each member. A
         # size of 0 means that the sample has no such member: no member is ever empty. An array,
@@ -134,11 +135,11 @@ class ShardReader:
     def key(self, row: int) -> str:
         """The key of sample `row` (from the index, loaded at the first call)."""
         if self._keys is None:
-            self._keys = pq.read_table(self.folder / INDEX, columns=["key"])["key"]
+            self._keys = pq.read_table(self._index, columns=["key"])["key"]
         return str(self._keys[row].as_py())
 
     def _open_tar(self, shard: int, row: int, member: tuple[str, int, int, int]) -> _Tar:
-        path = self.folder / shard_name(shard)
+        path = self.folder / self._names[shard]
         try:
             tar = _Tar(path)
         except OSError as error:
@@ -164,10 +165,10 @@ class ShardReader:
         except (OSError, ValueError):  # the index is gone too: give the row instead of the key
             key = f"row {row}"
         error = DamagedSample(
-            f"{self.folder / shard_name(shard)}: sample {key}, member {name} at byte {offset}: "
+            f"{self.folder / self._names[shard]}: sample {key}, member {name} at byte {offset}: "
             f"{what}; {remedy(self.folder)}"
         )
-        error.shard, error.key, error.member = shard_name(shard), key, name
+        error.shard, error.key, error.member = self._names[shard], key, name
         error.offset, error.row = offset, row
         return error
 

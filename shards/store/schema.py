@@ -92,6 +92,7 @@ class Sample:
     is the identity of the sound that it was made from, and `recording_bytes` the size of its file;
     only the sidecar and (the identity) the index have them. `unknown` counts the tokens of its text
     that stand for words which the tokenizer does not know, and all tokens, special ones left out.
+    `content` is `sidecar.Entry.content`, of the clean sample.
     """
 
     key: str
@@ -101,6 +102,7 @@ class Sample:
     recording: str | None = None
     recording_bytes: int | None = None
     unknown: tuple[int, int] | None = None
+    content: str | None = None
 
 
 def sample_key(utterance: str, variant: str) -> str:
@@ -108,6 +110,21 @@ def sample_key(utterance: str, variant: str) -> str:
     # A key must hold no dot, at which WebDataset splits a member's name, and no slash, which would
     # make folders in the tar. `quote` never encodes dots, hence the replacement.
     return quote(utterance, safe="-_").replace(".", "%2E") + "__" + variant
+
+
+def facts_of(utterance: Utterance) -> dict[str, Any]:
+    """What a sample's JSON says of its turn, whatever the turn's text and sound are."""
+    return {
+        "label": utterance.label,
+        "votes": [list(vote) for vote in utterance.votes],
+        "speaker": utterance.speaker,
+        "session": utterance.session,
+        "dialogue": utterance.dialogue,
+        "turn": utterance.turn,
+        "start": utterance.start,
+        "end": utterance.end,
+        "split": utterance.split,
+    }
 
 
 def metadata(
@@ -135,15 +152,7 @@ def metadata(
     return {
         "utterance": utterance.id,
         "variant": variant,
-        "label": utterance.label,
-        "votes": [list(vote) for vote in utterance.votes],
-        "speaker": utterance.speaker,
-        "session": utterance.session,
-        "dialogue": utterance.dialogue,
-        "turn": utterance.turn,
-        "start": utterance.start,
-        "end": utterance.end,
-        "split": utterance.split,
+        **facts_of(utterance),
         "text": text,
         "seconds": seconds,
         "snr": snr,

@@ -36,7 +36,9 @@ class Entry:
     """One sample of a shard: its key, its metadata (`schema.metadata`), its members' places.
 
     `recording` is the identity of its sound; None without sound, and in shards of older programs.
-    `recording_bytes` is the size of the file; None also for a cell of a Parquet file.
+    `recording_bytes` is the size of the file; None also for a cell of a Parquet file. `content` is
+    a hash of the file's bytes, and of which part of it the turn is; `unknown` is that of
+    `schema.Sample`. The clean sample alone has these two, and in shards of older programs none.
     """
 
     key: str
@@ -44,6 +46,8 @@ class Entry:
     members: dict[str, Place]
     recording: str | None = None
     recording_bytes: int | None = None
+    content: str | None = None
+    unknown: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,11 @@ class Rejection(Remark):
     """A turn that is in no shard, and why.
 
     `recording_bytes` is the size of the file that was turned away. None where there was none, where
-    the text was the reason, and in shards of older programs.
+    the text was the reason, and in shards of older programs. `content` is as in `Entry`.
     """
 
     recording_bytes: int | None = None
+    content: str | None = None
 
 
 class Flag(Remark):
@@ -132,14 +137,14 @@ def save(folder: Path, sidecar: Sidecar) -> None:
                 "meta": entry.meta,
                 **{
                     name: value
-                    for name in ("recording", "recording_bytes")
+                    for name in ("recording", "recording_bytes", "content", "unknown")
                     if (value := getattr(entry, name)) is not None
                 },
             }
             for entry in sidecar.entries
         ],
         "rejected": [remark_facts(rejection) for rejection in sidecar.rejected],
-        "flagged": [asdict(flag) for flag in sidecar.flagged],
+        "flagged": [remark_facts(flag) for flag in sidecar.flagged],
         **({"unknown": sidecar.unknown} if sidecar.unknown is not None else {}),
     }
     content["digest"] = digest(content)
@@ -190,6 +195,8 @@ def _parse(number: int, content: Mapping[str, Any]) -> Sidecar:
                 {name: Place(*place) for name, place in sample["members"].items()},
                 sample.get("recording"),
                 sample.get("recording_bytes"),
+                sample.get("content"),
+                tuple(sample["unknown"]) if "unknown" in sample else None,
             )
             for sample in content["samples"]
         ),

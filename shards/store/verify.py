@@ -33,11 +33,11 @@ from shards.store.index import (
     Manifest,
     ShardEntry,
     open_dataset,
+    place_of,
     remedy,
-    shard_path,
 )
 from shards.store.schema import MEMBERS, VARIANTS, Member
-from shards.store.sidecar import BadSidecar, shard_name
+from shards.store.sidecar import BadSidecar
 from shards.store.tokenizer import tokenizer_facts
 
 
@@ -106,19 +106,20 @@ def _quick(dataset: Dataset) -> Iterator[Fault]:
         # `ends[shard] = np.maximum(...)` would keep one row a shard; `.at` takes every one.
         np.maximum.at(ends, dataset.column("shard"), offset + size)
     for number, entry in enumerate(manifest.shards):
-        yield from _quick_shard(folder, number, entry, manifest.build)
+        yield from _quick_shard(folder, entry, manifest.build)
         if rows[number] != entry.samples:
             yield Fault(entry.name, f"{rows[number]} index rows, {entry.samples} in the manifest")
         if ends[number] > entry.bytes:
             yield Fault(entry.name, "index rows point beyond its end")
     known = {entry.name for entry in manifest.shards}
     for path in sorted(folder.glob("shard-*.tar")):
-        if path.name not in known:
+        # After an update shards of the version before may be left over: the next build clears up.
+        if path.name not in known and not manifest.history:
             yield Fault(path.name, "the manifest knows no such shard: remove it")
     for path in atomic.temporaries(folder):
         yield Fault(path.name, "a temporary file: a build is at work, or was killed")
     for name in (REJECTED, FLAGGED):
-        if not (folder / name).is_file():
+        if not (folder / manifest.home / name).is_file():
             yield Fault(name, "missing")
     if manifest.tokenizer is not None:
         try:
@@ -129,22 +130,25 @@ def _quick(dataset: Dataset) -> Iterator[Fault]:
             yield Fault(TOKENIZER, str(error))
 
 
-def _quick_shard(folder: Path, number: int, entry: ShardEntry, build: str) -> Iterator[Fault]:
+def _quick_shard(folder: Path, entry: ShardEntry, build: str) -> Iterator[Fault]:
+    place = place_of(folder, entry.name)
+    described = sidecar.sidecar_path(*place).relative_to(folder).as_posix()
     try:
-        size = shard_path(folder, number).stat().st_size
+        size = (folder / entry.name).stat().st_size
         if size != entry.bytes:
             yield Fault(entry.name, f"{size} bytes, {entry.bytes} in the manifest")
     except OSError as error:
         yield Fault(entry.name, error.strerror or str(error))
     try:
-        beside = sidecar.load(folder, number)
+        beside = sidecar.load(*place)
     except BadSidecar as error:
-        yield Fault(sidecar.sidecar_path(folder, number).name, str(error))
+        yield Fault(described, str(error))
         return
     facts = (beside.build, beside.size, beside.sha256, len(beside.entries), beside.utterances)
-    if facts != (build, entry.bytes, entry.sha256, entry.samples, entry.utterances):
-        name = sidecar.sidecar_path(folder, number).name
-        yield Fault(name, "it does not describe the shard that the manifest was published with")
+    if facts != (entry.build or build, entry.bytes, entry.sha256, entry.samples, entry.utterances):
+        yield Fault(
+            described, "it does not describe the shard that the manifest was published with"
+        )
 
 
 def _deep(dataset: Dataset, workers: int) -> list[Fault]:
@@ -153,8 +157,8 @@ def _deep(dataset: Dataset, workers: int) -> list[Fault]:
     # The index is sorted by shard, so each worker gets one slice of it instead of the whole.
     begin = np.searchsorted(numbers, np.arange(len(shards)))
     units = [
-        (number, entry, dataset.table.slice(int(start), entry.samples).to_pylist())
-        for number, (entry, start) in enumerate(zip(shards, begin, strict=True))
+        (entry, dataset.table.slice(int(start), entry.samples).to_pylist())
+        for entry, start in zip(shards, begin, strict=True)
     ]
     check = partial(_deep_shard, dataset.folder, _expected(dataset.manifest))
     faults: list[Fault] = []
@@ -209,12 +213,12 @@ def _expected(manifest: Manifest) -> Expected:
 
 
 def _deep_shard(
-    folder: Path, expected: Expected, unit: tuple[int, ShardEntry, list[dict[str, Any]]]
+    folder: Path, expected: Expected, unit: tuple[ShardEntry, list[dict[str, Any]]]
 ) -> list[Fault]:
-    number, entry, rows = unit
-    name = shard_name(number)
+    entry, rows = unit
+    name = entry.name
     try:
-        data = shard_path(folder, number).read_bytes()
+        data = (folder / name).read_bytes()
     except OSError as error:
         return [Fault(name, error.strerror or str(error))]
     faults = []

@@ -15,7 +15,7 @@ import tarfile
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,22 @@ from shards.store.codecs import CODECS
 from shards.store.schema import CLEAN, DTYPES, MEMBERS, Sample
 from shards.store.sidecar import Entry, Flag, Place, Rejection, Sidecar, save, shard_name
 
-OWNER = "emo"  # a fixed name in every tar header: who ran the build is no part of the data
 
-Item = Sample | Rejection | Flag  # what the job makes of a turn
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A sample whose members but "json" are there already, as bytes by their endings.
+
+    `sample` has what the members do not say: key, metadata, and the facts of its recording.
+    """
+
+    sample: Sample
+    members: dict[str, bytes]
+
+
+# Fixed in every tar header: who ran the build is no part of the data.
+OWNER, MODE = "emo", 0o444
+
+Item = Sample | Copy | Rejection | Flag  # what the job makes of a turn
 
 
 class WriteCheckFailed(UserError):
@@ -82,6 +95,8 @@ def write_shard(
             rejected.append(item)
         elif isinstance(item, Flag):
             flagged.append(item)
+        elif isinstance(item, Copy):
+            samples.append((item.sample, encode(item.sample) | item.members))
         else:
             # Without its arrays: the bytes are enough, and both would double the memory.
             samples.append((replace(item, arrays={}), encode(item)))
@@ -97,7 +112,15 @@ def write_shard(
             size=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             entries=tuple(
-                Entry(one.key, one.meta, places[one.key], one.recording, one.recording_bytes)
+                Entry(
+                    one.key,
+                    one.meta,
+                    places[one.key],
+                    one.recording,
+                    one.recording_bytes,
+                    one.content,
+                    one.unknown if one.meta["variant"] == CLEAN else None,
+                )
                 for one, _ in samples
             ),
             rejected=tuple(rejected),
@@ -123,13 +146,15 @@ def _unknown(samples: Iterable[Sample]) -> tuple[int, int] | None:
 
 
 def _write_tar(draft: Path, samples: list[tuple[Sample, dict[str, bytes]]]) -> None:
-    from webdataset.writer import TarWriter  # loads torch: seconds that only a writer should pay
-
     with open(draft, "wb") as file:
-        tar = TarWriter(file, user=OWNER, group=OWNER, encoder=False, mtime=0, format="PAX_FORMAT")
+        tar = tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         try:
             for sample, members in samples:
-                tar.write({"__key__": sample.key, **members})
+                for ending in sorted(members):  # as webdataset's own writer does
+                    member = tarfile.TarInfo(f"{sample.key}.{ending}")
+                    member.size, member.mode = len(members[ending]), MODE
+                    member.uname = member.gname = OWNER
+                    tar.addfile(member, io.BytesIO(members[ending]))
             tar.close()
         except OSError:
             with suppress(OSError):

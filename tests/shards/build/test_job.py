@@ -13,7 +13,8 @@ import yaml
 from shards.build import claim
 from shards.build.claim import OtherBuild
 from shards.build.job import build, preloaded
-from shards.build.merge import IncompleteDataset, TooManyRejected, merge
+from shards.build.merge import IncompleteDataset, merge
+from shards.build.publish import TooManyRejected
 from shards.store.index import load_manifest, open_dataset
 from shards.store.read import ShardReader
 from shards.store.verify import check_dataset

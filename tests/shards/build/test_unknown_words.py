@@ -8,7 +8,8 @@ import yaml
 from shards.__main__ import main
 from shards.build import claim
 from shards.build.job import build
-from shards.build.merge import TooManyUnknown, merge
+from shards.build.merge import merge
+from shards.build.publish import TooManyUnknown
 from shards.configfile import digest
 from shards.extract.text import WordPieceConfig, learn_wordpiece
 from shards.store import sidecar
