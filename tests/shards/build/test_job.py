@@ -12,8 +12,9 @@ import yaml
 
 from shards.build import claim
 from shards.build.claim import OtherBuild
-from shards.build.job import build, preloaded
+from shards.build.job import build
 from shards.build.merge import IncompleteDataset, merge
+from shards.build.pool import preloaded
 from shards.build.publish import TooManyRejected
 from shards.store.index import load_manifest, open_dataset
 from shards.store.read import ShardReader
