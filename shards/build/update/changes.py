@@ -75,7 +75,8 @@ class Changes:
                 for turn in having[:SHOWN]
             )
             more = f" and {len(having) - SHOWN} more" if len(having) > SHOWN else ""
-            lines.append(f"{subject} another {name}: {', '.join(moves)}{more}")
+            what = "number in the dialogue" if name == "turn" else name
+            lines.append(f"{subject} another {what}: {', '.join(moves)}{more}")
         return listing([printable(line) for line in lines])
 
 
