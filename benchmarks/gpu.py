@@ -28,7 +28,7 @@ from emo.data.source import Batch
 from emo.distributed.runtime import Runtime
 from emo.models.model import EmotionModel
 from emo.runs.run import Run
-from emo.runs.tracker import Tracker
+from emo.runs.tracking.tracker import Tracker
 from emo.training.optim import build_optimizer
 from emo.training.step import train_step
 from shards.configfile import parse

@@ -53,7 +53,7 @@ from emo.runs.checkpoint import Progress
 from emo.runs.experiment import Experiment
 from emo.runs.folder import open_run
 from emo.runs.run import Run
-from emo.runs.tracker import Tracker
+from emo.runs.tracking.tracker import Tracker
 from emo.training import optim
 from shards.configfile import load
 from shards.store.index import TOKENIZER

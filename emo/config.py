@@ -14,13 +14,15 @@ from emo.modalities import ModalityName
 from emo.models.config import ModelConfig
 from emo.models.losses.config import CrossEntropyConfig, LossConfig
 from emo.training.config import OptimConfig, TrainConfig, check_skipping
+from emo.watching.config import Tracking, WatchConfig
 from shards.configfile import Config
 
 
 class ExperimentConfig(Config):
     """One run. `init` names trained runs whose branches this one starts from.
 
-    Without `run`, its folder is `runs/` and the experiment's name.
+    Without `run`, its folder is `runs/` and the experiment's name. `tracking` names where numbers
+    go besides the run's own log; Weights & Biases and MLflow are packages of their own.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
@@ -34,6 +36,8 @@ class ExperimentConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     init: dict[ModalityName, Path] = Field(default_factory=dict)
+    tracking: tuple[Tracking, ...] = ("tensorboard",)
+    watch: WatchConfig = WatchConfig()
 
     @model_validator(mode="before")
     @classmethod

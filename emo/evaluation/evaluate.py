@@ -19,10 +19,13 @@ from emo.evaluation.results import (
     part_results,
     turn_predictions,
 )
+from emo.evaluation.vectors import embed
 from emo.metrics import in_words
 from emo.runs import checkpoint, files
 from emo.runs.record import facts
 from emo.runs.run import Run
+from emo.watching.moment import Moment
+from emo.watching.watch import after_training
 from shards import atomic
 
 
@@ -36,6 +39,7 @@ def finish(run: Run) -> None:
     chosen = folder / runtime.main_decides(lambda: checkpoint.best(folder).name)
     scatter_weights(runtime, run.model, checkpoint.read_weights(chosen))
     parts: dict[str, Any] = {}
+    shown: dict[str, Predictions] = {}  # on rank 0
     temperature, ratio_C = 1.0, correction(run)
     for part, rows in (("val", experiment.view.val), ("test", experiment.view.test)):
         predictions = predict_part(run, rows)
@@ -44,6 +48,7 @@ def finish(run: Run) -> None:
             for kept, lost in each_alone(config.model).items()
         }
         if part == "val":
+            places, vectors = embed(run, predictions)
             temperature = fit_temperature(predictions.labels, predictions.probabilities)
         if runtime.main:
             scaled = at_temperature(predictions.probabilities, temperature)
@@ -55,6 +60,7 @@ def finish(run: Run) -> None:
                     kept: one_modality_results(one, predictions, experiment.view)
                     for kept, one in alone.items()
                 }
+            shown[part] = predictions
             turns = turn_predictions(predictions, experiment.dataset, experiment.view)
             write_predictions(config.run, part, turns)
     if runtime.main:
@@ -65,8 +71,10 @@ def finish(run: Run) -> None:
         atomic.write(files.metrics(config.run), (json.dumps(summary, indent=1) + "\n").encode())
         test = parts["test"]
         low, high = test["interval_95"]["wa"]
-        step = int(chosen.name.removeprefix("step-"))
-        tracker.describe("test/confusion", confusion_table(test), step)
+        tracker.describe("test/confusion", confusion_table(test), tracker.after)
+        result = Moment.of(run, "test", tracker.after, shown["test"])
+        embedded = Moment.of(run, "val", tracker.after, shown["val"], places)
+        after_training(result, parts, embedded, vectors)
         tracker.say(
             f"test ({test['n']} utterances, {chosen.name}): {in_words(test)}, WA's 95 % interval "
             f"[{100 * low:.1f}, {100 * high:.1f}] → {files.metrics(config.run)}"

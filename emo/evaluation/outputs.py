@@ -99,7 +99,8 @@ def outputs_of(
     """The model's `output` in evaluation mode for `rows`: a collective, the same on every rank.
 
     Every rank does the same number of steps, filled up with invalid rows, because a forward pass is
-    a collective under ZeRO-3 and FSDP. That each row was seen exactly once is checked.
+    a collective under ZeRO-3 and FSDP. That each row was seen exactly once is checked. Of "parts",
+    the vector is given.
 
     Raises:
         StopRequested: a rank was asked to stop.
@@ -132,7 +133,8 @@ def outputs_of(
             mask = MODALITIES[name].mask
             inputs[mask] = torch.zeros_like(inputs[mask])
         # float64 from here on: probabilities and loss then add no rounding of their own.
-        table = run.model(inputs, output).double().cpu()
+        given = run.model(inputs, output)
+        table = (given["vector"] if isinstance(given, dict) else given).double().cpu()
         rows_seen.append(batch.row.numpy())
         valid.append(batch.valid.numpy())
         skipped.append(batch.skipped.numpy())

@@ -16,7 +16,7 @@ from emo.runs.experiment import Experiment
 from emo.runs.finished import data_difference, read_record
 from emo.runs.folder import RunError, load_config, locked
 from emo.runs.run import Run
-from emo.runs.tracker import Tracker
+from emo.runs.tracking.tracker import Tracker
 from shards.errors import suggestion
 
 MAY_CHANGE = ("data.shards", "data.workers", "train.evaluation_batch", "evaluation.prior")
@@ -46,8 +46,8 @@ def evaluate_again(run: Path, overrides: Sequence[str] = ()) -> None:
         experiment = Experiment.build(runtime, config, trained=run)
         check_same_data(run, experiment)
         model = experiment.model.to(runtime.device)
-        # A step after all others: opening the logs must cut off nothing that training wrote.
-        tracker = Tracker(run, main=True, step=2**31)
+        # Opening the logs must cut off nothing that training wrote, but for the last result.
+        tracker = Tracker(run, main=True, step=None, to=config.tracking)
         try:
             finish(Run(runtime, experiment, model, tracker))
         finally:

@@ -19,7 +19,8 @@ from shards.errors import UserError
 
 # Settings that may change between launches of a run: how fast and how long, not what is learnt.
 MAY_CHANGE = {
-    "run", "resume", "runtime", "data.shards", "data.workers", "data.damage", "data.max_skipped",
+    "run", "resume", "runtime", "tracking", "watch", "data.shards", "data.workers", "data.damage",
+    "data.max_skipped",
     "train.epochs", "train.global_batch", "train.accumulation", "train.evaluation_batch",
     "train.checkpoint_steps", "train.keep", "train.log_steps", "train.max_minutes",
 }  # fmt: skip

@@ -12,7 +12,7 @@ from emo.config import ExperimentConfig
 from emo.data.source import SampleSource
 from emo.distributed.runtime import Runtime
 from emo.runs.experiment import Experiment
-from emo.runs.tracker import Tracker
+from emo.runs.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,20 @@ from emo.runs.finished import set_results_aside
 from emo.runs.folder import open_run
 from emo.runs.record import record
 from emo.runs.run import Run
-from emo.runs.tracker import Tracker
+from emo.runs.tracking.gauges import Gauges
+from emo.runs.tracking.others import check_installed
+from emo.runs.tracking.tracker import Tracker
 from emo.training import optim
 from emo.training.closed_form import fit_head
 from emo.training.config import check_skipping
 from emo.training.pace import Clock, Pace
 from emo.training.step import check_loss_scale, train_step
 from emo.training.warm_up import warm_up
+from emo.watching.layers import show_layers
+from emo.watching.moment import Moment
+from emo.watching.settings import describe_launch
+from emo.watching.trace import Trace
+from emo.watching.watch import after_validation
 from shards import atomic
 from shards.errors import UserError
 
@@ -64,6 +71,7 @@ def train(config: ExperimentConfig) -> Outcome:
     settings = config.train
     asked = launched.running(config.runtime)
     check_skipping(settings, asked.strategy)
+    check_installed(config.tracking)
     world = asked.processes
     micro_batch = check_slices(settings.global_batch, world, settings.accumulation)
     runtime = Runtime.start(
@@ -88,14 +96,15 @@ def train(config: ExperimentConfig) -> Outcome:
         if resumable is not None:
             progress = checkpoint.restore(runtime, resumable, model, optimizer, settings.seed)
             progress = replace(progress, data=experiment.plan.resume(progress.data))
-        tracker = Tracker(config.run, main=runtime.main, step=progress.step)
+        to = config.tracking
+        tracker = Tracker(config.run, main=runtime.main, step=progress.step, to=to)
         run = Run(runtime, experiment, model, tracker, optimizer)
         correction(run)  # raises for classes that are not the run's: now, not after an epoch
-        if runtime.main:
-            record(run)
         what = banner(run, progress)
         tracker.say(what)
-        tracker.describe("run", "    " + what.replace("\n", "\n    "), progress.step)
+        if runtime.main:
+            record(run)
+            describe_launch(run, what)
         runtime.wait_at_most(config.runtime.timeout_seconds)  # all is started, all is compiled
         try:
             outcome = loop(run, progress, started)
@@ -142,6 +151,7 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
 
     model.train()
     clock, pace, loss, overflows = Clock(), Pace(), math.nan, 0
+    gauges, trace = Gauges(runtime.device, main=runtime.main), Trace(run)
     norms: deque[float] = deque(maxlen=6)
     for number in range(len(steps) + 1):
         # An epoch has just ended, or the checkpoint was saved between its end and its validation.
@@ -151,6 +161,8 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
             except StopRequested:
                 return stopped("preempted")
             save()
+            if runtime.main:
+                show_layers(run, progress.step)
             model.train()
             clock, pace = Clock(), Pace()
         if number == len(steps):
@@ -186,6 +198,7 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
             runtime.main_decides(partial(explain_bad_step, *facts))
         progress = count_step(progress, experiment, votes.trace)
         clock.samples += votes.valid
+        trace.step(progress.step)
 
         epoch_ended = progress.data.consumed == 0
         if runtime.main and pace.is_due(votes.valid) and not epoch_ended:
@@ -194,7 +207,7 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
             tracker.say(f"epoch {progress.data.epoch + 1}: {pace.line(*counts, loss)}")
         if progress.step % settings.log_steps == 0 or epoch_ended:
             values = {"loss": loss, "gradient_norm": done.norm, **clock.rates()}
-            values |= {f"lr_{name}": rate for name, rate in rates.items()}
+            values |= gauges.read() | {f"lr_{name}": rate for name, rate in rates.items()}
             tracker.write(progress.step, "train", values)
             clock = Clock()
         every = settings.checkpoint_steps
@@ -292,6 +305,8 @@ def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
     values, recalls = validation_scores(predictions, view)
     tracker.write(progress.step, "val", values)
     tracker.write(progress.step, "val_recall", recalls)
+    if run.runtime.main:
+        after_validation(Moment.of(run, "val", progress.step, predictions), progress.validated == 0)
     score, loss_now = selection_score(config.train.select, values), values["loss"]
     only = only_class(predictions, view)
     best = improves(score, loss_now, progress.best, progress.best_loss)

@@ -57,7 +57,7 @@ class LogMel:
 
         self._hop = config.hop
         self._window = hann(config.n_fft)
-        self._filters = csr_array(_mel_filters(config, sample_rate))
+        self._filters = csr_array(mel_filters(config, sample_rate))
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
         """The log-mel spectrum of `wave`."""
@@ -117,7 +117,7 @@ def _hertz(mels: np.ndarray) -> np.ndarray:
     return found
 
 
-def _mel_filters(config: SpectrumConfig, sample_rate: int) -> np.ndarray:
+def mel_filters(config: SpectrumConfig, sample_rate: int) -> np.ndarray:
     """Slaney's mel filters, float32 [mels, bins].
 
     To the last bit those of `librosa.filters.mel`, of which every older dataset was made. librosa

@@ -20,7 +20,7 @@ from emo.data.source import Batch
 from emo.distributed.runtime import Runtime
 from emo.models.losses.objective import Objective
 from emo.runs.run import Run
-from emo.runs.tracker import Tracker
+from emo.runs.tracking.tracker import Tracker
 from emo.training.step import OVERFLOWS, LossScaleLost, check_loss_scale, train_step
 
 

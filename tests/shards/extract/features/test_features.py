@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from shards.extract.features import Extractor, FeatureConfig
-from shards.extract.spectrum import FeatureError, SpectrumConfig, _mel_filters
+from shards.extract.spectrum import FeatureError, SpectrumConfig, mel_filters
 
 
 def error(ours, theirs):
@@ -29,16 +29,16 @@ def error(ours, theirs):
         {"n_fft": 512, "mels": 13, "fmax": 900.0},
     ],
 )
-def test_the_mel_filters_are_librosas_to_the_last_bit(settings, rate):
+def test_themel_filters_are_librosas_to_the_last_bit(settings, rate):
     config = SpectrumConfig(**settings)
     theirs = librosa.filters.mel(
         sr=rate, n_fft=config.n_fft, n_mels=config.mels, fmin=config.fmin, fmax=config.fmax
     )
     if theirs.any(axis=1).all():
-        np.testing.assert_array_equal(_mel_filters(config, rate), theirs)
+        np.testing.assert_array_equal(mel_filters(config, rate), theirs)
     else:
         with pytest.raises(FeatureError, match="catch no frequency"):
-            _mel_filters(config, rate)
+            mel_filters(config, rate)
 
 
 WITHOUT_A_HOME = """

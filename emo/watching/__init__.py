@@ -1,0 +1,1 @@
+"""What TensorBoard shows of a run besides the numbers of the log."""
