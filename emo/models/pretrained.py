@@ -1,4 +1,7 @@
-"""Pretrained encoders by hub name or folder: every weight is checked, no remote code is run."""
+"""Pretrained encoders by hub name or folder: every weight is checked, no remote code is run.
+
+transformers is imported where an encoder is made: models without one start faster.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
-from transformers.integrations import deepspeed as deepspeed_integration
-from transformers.utils import cached_file
-from transformers.utils import logging as transformers_logging
 
 from emo.models.branch import ModelError
 from shards.extract.text import ask_hub_once
@@ -38,11 +37,13 @@ def load_encoder(name: str, setting: str) -> Any:
     Raises:
         ModelError: it cannot be loaded, or the weights do not fit; the message lists the keys.
     """
+    from transformers import AutoModel
+
     source = _source(name, setting)
     _check_not_quantised(source, name, setting)
     try:
         with _quiet(), _unsharded():
-            encoder, report = transformers.AutoModel.from_pretrained(
+            encoder, report = AutoModel.from_pretrained(
                 source,
                 trust_remote_code=False,
                 weights_only=True,
@@ -119,6 +120,8 @@ def read_preprocessing(name: str, setting: str) -> Preprocessing:
     Raises:
         ModelError: the file is damaged or cannot be read.
     """
+    from transformers.utils import cached_file
+
     source = _source(name, setting)
     try:
         with _quiet():
@@ -144,10 +147,12 @@ def is_folder(name: str) -> bool:
 
 def build_encoder(description: dict[str, Any]) -> Any:
     """The encoder that `describe_encoder` described, with random weights (to be loaded later)."""
+    from transformers import AutoConfig, AutoModel
+
     settings = dict(description)
-    config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     with _unsharded():
-        return without_pooler(transformers.AutoModel.from_config(config))
+        return without_pooler(AutoModel.from_config(config))
 
 
 def describe_encoder(encoder: Any) -> dict[str, Any]:
@@ -195,6 +200,8 @@ def _unsharded() -> Iterator[None]:
     transformers would shard it while building it, and the weight norm of a speech encoder's
     positional convolution fails on a sharded weight.
     """
+    from transformers.integrations import deepspeed as deepspeed_integration
+
     # Private in transformers (read from 5.23). `test_under_zero_3_an_encoder_is_loaded_whole` fails
     # if it moves.
     held = deepspeed_integration._hf_deepspeed_config_weak_ref
@@ -208,6 +215,8 @@ def _unsharded() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence transformers' progress bars and table of keys: our own messages say what matters."""
+    from transformers.utils import logging as transformers_logging
+
     # Otherwise transformers asks the hub, in a thread, to convert `pytorch_model.bin`.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     level = transformers_logging.get_verbosity()

@@ -16,7 +16,7 @@ import re
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,13 +24,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from emo.data.plan import DataState
-from emo.distributed import state
 from emo.distributed.collectives import lost_ranks_named
-from emo.distributed.runtime import Runtime
 from emo.runs import random_state
 from emo.runs.random_state import CheckpointError
 from shards import atomic
 from shards.errors import UserError
+
+if TYPE_CHECKING:
+    from emo.distributed.runtime import Runtime
+
+# `emo.distributed.state`, and torch's sharded tensors with it, is imported where ranks exchange
+# state: whoever only reads weights, such as `emo predict`, would wait a second for nothing.
 
 WEIGHTS = "weights.safetensors"
 MOMENTS = "moments.safetensors"
@@ -90,6 +94,8 @@ def save(
     Raises:
         shards.atomic.DiskFull, CannotWrite: on every rank; earlier checkpoints are untouched.
     """
+    from emo.distributed import state
+
     final = folder / f"step-{progress.step:08d}"
     draft = final.with_name(final.name + ".tmp")
     if runtime.main_decides(lambda: final.is_dir() and _damage(final) is None):
@@ -226,6 +232,8 @@ def restore(
         CheckpointError: the random state of a rank is missing or holds more than tensors and
             numbers, or the weights do not fit the model.
     """
+    from emo.distributed import state
+
     manifest = json.loads((checkpoint / MANIFEST).read_text())
     progress = Progress.from_json((checkpoint / STATE).read_text())
     weights = read_weights(checkpoint)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emo import metrics
-from emo.runs import checkpoint, files
+from emo.runs import files
 from emo.runs.folder import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Facts = Mapping[str, Any]  # as in run.json, and again in metrics.json
 
@@ -69,6 +70,8 @@ def best_weights(run: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the run has not finished an epoch yet, or the checkpoint is damaged.
     """
+    from emo.runs import checkpoint  # and torch, which comparing finished runs does not need
+
     return checkpoint.read_weights(checkpoint.best(files.checkpoints(run)))
 
 

@@ -9,13 +9,16 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emo.config import ExperimentConfig
-from emo.distributed.runtime import Runtime
-from emo.runs import checkpoint, files
+from emo.runs import files
 from shards import atomic, configfile
 from shards.configfile import ConfigError
 from shards.errors import UserError
+
+if TYPE_CHECKING:
+    from emo.distributed.runtime import Runtime
 
 # Settings that may change between launches of a run: how fast and how long, not what is learnt.
 MAY_CHANGE = {
@@ -127,6 +130,8 @@ def _resumable(config: ExperimentConfig) -> Path | None:
         return None
     if present:
         check_unchanged(config)
+    from emo.runs import checkpoint  # and torch, which reading a finished run does not need
+
     path, passed_over = checkpoint.newest(folder)
     for line in passed_over:
         print(line, flush=True)

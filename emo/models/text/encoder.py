@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import transformers
 from torch import Tensor, nn
 
 from emo.models.branch import Branch, BranchOutput, ModelError
@@ -113,9 +112,11 @@ def _pretrained(config: TextBranchConfig, vocabulary: int) -> Any:
 
 
 def _small_bert(config: TextBranchConfig, vocabulary: int) -> Any:
+    from transformers import BertConfig, BertModel
+
     sizes = config.build
     assert sizes is not None
-    settings = transformers.BertConfig(
+    settings = BertConfig(
         vocab_size=vocabulary,
         hidden_size=sizes.hidden,
         num_hidden_layers=sizes.layers,
@@ -125,7 +126,7 @@ def _small_bert(config: TextBranchConfig, vocabulary: int) -> Any:
         hidden_dropout_prob=sizes.dropout,
         attention_probs_dropout_prob=sizes.dropout,
     )
-    return without_pooler(transformers.BertModel(settings))
+    return without_pooler(BertModel(settings))
 
 
 # By `TextBranchConfig.kind`: makes the encoder.
