@@ -27,7 +27,7 @@ LAYERS = [
     ("shards.config",),  # puts the rooms' settings together for the job
     ("shards.build",),
     ("shards.__main__",),
-    ("emo", "emo.modalities", "emo.metrics"),
+    ("emo.modalities", "emo.metrics"),
     ("emo.models.parts",),
     ("emo.models.text.config", "emo.models.audio.config", "emo.models.fusion.config",
      "emo.models.context.config", "emo.models.losses.config"),
@@ -43,6 +43,7 @@ LAYERS = [
     ("emo.training",),
     ("emo.comparison",),
     ("emo.serving",),
+    ("emo",),  # the front door, `from emo import load`: it imports when it is called
     ("emo.commands",),
     ("emo.__main__",),
 ]  # fmt: skip

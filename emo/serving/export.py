@@ -2,7 +2,8 @@
 
 The folder holds `model.safetensors` (full fp32 weights), `config.json` (architecture, labels,
 feature settings, statistics, temperature), `tokenizer/` where the model reads text, and
-`README.md`, the model card. `EmotionModel.from_pretrained(folder)` loads the bare module;
+`README.md`, the model card. A model over dialogues has an export of each branch that it reads in
+`branches/`. `EmotionModel.from_pretrained(folder)` loads the bare module;
 `Predictor.from_export(folder)` also has the preprocessing, from a recording to probabilities.
 """
 
@@ -19,6 +20,7 @@ from emo.modalities import MODALITIES
 from emo.models.model import CONFIG, WEIGHTS, EmotionModel
 from emo.runs import checkpoint, files
 from emo.runs.finished import read_record, read_results
+from emo.serving.dialogue import DialoguePredictor, branch_runs, members_of
 from shards import atomic
 from shards.errors import UserError
 
@@ -55,6 +57,10 @@ def export(run: Path, folder: Path) -> None:
         "dataset_hash": facts["dataset"]["hash"],
         "code": facts["code"],
     }
+    sources: dict[str, Path] = {}
+    if facts.get("context"):
+        sources = branch_runs(run, facts)
+        config["members"] = members_of(facts["context"])
     weights = checkpoint.read_weights(chosen)
     draft = atomic.temporary(folder)
     try:
@@ -63,6 +69,8 @@ def export(run: Path, folder: Path) -> None:
             checkpoint.write_tensors(draft / WEIGHTS, weights)
             (draft / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
             (draft / "README.md").write_text(card(facts, results))
+            for name, branch in sources.items():
+                export(branch, draft / DialoguePredictor.BRANCHES / name)
             if (run / files.TOKENIZER).is_dir():
                 shutil.copytree(run / files.TOKENIZER, draft / files.TOKENIZER)
         EmotionModel.from_pretrained(draft)  # a test: raises unless every weight can be loaded
@@ -112,14 +120,24 @@ Dataset {facts["dataset"]["hash"][:16]}, seed {facts["seed"]}, code {facts["code
 {by_class}
 
 ```python
-from emo.serving.predict import Predictor
+from emo import load
 
-Predictor.from_export("FOLDER").predict("turn.wav", "what is said")
+{_use(facts)}
 ```
 
 The labels are what a few annotators of one corpus agreed on. They say little about what a person
 feels, about other languages, microphones and occasions; decide nothing about people by them.
 """
+
+
+def _use(facts: Mapping[str, Any]) -> str:
+    if facts.get("context"):
+        turn = '{"audio": "turn.wav", "text": "what is said", "speaker": "A"}'
+        return f'load("FOLDER")([{turn}, ...])  # the turns of a dialogue'
+    given = {"audio": '"turn.wav"', "text": '"what is said"'}
+    reads = [name for name in given if name in facts["model"]]
+    call = ", ".join(given[name] if name == "audio" else f"text={given[name]}" for name in reads)
+    return f'load("FOLDER")({call})'
 
 
 def _cells(shown: Sequence[Metric], scores: Mapping[str, Any]) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from shards.extract.features.waveform import FULL_SCALE, WAVEFORM
-from shards.store.index import Dataset
+
+if TYPE_CHECKING:
+    from shards.store.index import Dataset
 
 LONGEST = 4096  # frames; 47 s at the default hop
 LONGEST_WAVE = 800_000  # samples; 50 s at 16 kHz

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from emo.data.normalise.train import TrainStatistics
-from shards.store.index import Dataset
 from shards.store.schema import CLEAN
+
+if TYPE_CHECKING:
+    from shards.store.index import Dataset
 
 
 class CorpusStatistics(TrainStatistics):

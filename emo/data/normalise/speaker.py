@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from torch import Tensor
 from emo.data.normalise.base import Moments, Normaliser, scaled
 from emo.data.normalise.turn import TurnStatistics
 from shards.errors import UserError
-from shards.store.index import Dataset
 from shards.store.schema import CLEAN
+
+if TYPE_CHECKING:
+    from shards.store.index import Dataset
 
 NOBODY = ("", "unknown")  # what readers call a speaker that a corpus does not name
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from emo.data.normalise.base import LEAST_VARIANCE, Moments, Normaliser, scaled
-from shards.store.index import Dataset
+
+if TYPE_CHECKING:
+    from shards.store.index import Dataset
 
 
 @dataclass(frozen=True)

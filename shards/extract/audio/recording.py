@@ -93,11 +93,27 @@ def load(
     Raises:
         AudioError: the file cannot be used; `Kind` lists the reasons.
     """
-    import soxr
-
     name = os.fsencode(path).decode("utf-8", "backslashreplace")  # a name need not be UTF-8
     try:
         samples, rate, remarks = decode(Path(path) if data is None else data, segment)
+    except BadContainer as problem:
+        raise AudioError(cast(Kind, problem.kind), name, problem.detail) from None
+    return of_samples(samples, rate, config, name, remarks)
+
+
+def of_samples(
+    samples: np.ndarray, rate: int, config: AudioConfig, name: str, remarks: Remarks | None = None
+) -> Recording:
+    """The recording that `samples`, float32 [samples, channels] at `rate` (Hz), are; as `load`.
+
+    Args:
+        name: what they are called in errors.
+        remarks: what decoding has found.
+    """
+    import soxr
+
+    remarks = remarks or []
+    try:
         samples, more = _checked(samples, rate, config)
     except BadContainer as problem:
         raise AudioError(cast(Kind, problem.kind), name, problem.detail) from None
