@@ -34,8 +34,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("inputs", nargs="*", metavar="INPUT", help="recordings, folders, tables, or -")
     add("--audio", metavar="FILE", help="one recording, to be given with --text")
     add("--text", metavar="WORDS", help="what is said in it, or alone")
-    add("--format", default="table", metavar="F", help="table, csv or json (JSON lines) (table)")
-    add("--json", action="store_true", help="the same as --format json")
+    add(
+        "--format",
+        default="table",
+        metavar="F",
+        help="table, csv, json (JSON lines) or bare (table)",
+    )
+    add(
+        "--json",
+        action="store_true",
+        help="JSON lines; of --audio and --text the probabilities alone",
+    )
     add("--output", type=Path, metavar="FILE", help="write there, all or nothing")
     add("--window", type=float, metavar="S", help="predict every recording in windows of S seconds")
     add("--every", type=float, metavar="S", help="seconds between windows (half a window)")
@@ -51,7 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     given = _inputs(args)
     if args.json:
-        args.format = "json"
+        args.format = "json" if args.inputs else "bare"
     _check(args)
     print(f"reading {args.run}", file=sys.stderr, flush=True)
     from emo.serving.files.outputs import FORMATS

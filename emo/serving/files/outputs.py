@@ -28,6 +28,16 @@ def _json(file: TextIO, classes: Sequence[str]) -> Write:
     return write
 
 
+def _bare(file: TextIO, classes: Sequence[str]) -> Write:
+    """The probabilities alone."""
+
+    def write(one: Result) -> None:
+        if isinstance(one, Prediction):
+            file.write(json.dumps(one.probabilities) + "\n")
+
+    return write
+
+
 def _csv(file: TextIO, classes: Sequence[str]) -> Write:
     table = csv.writer(file, lineterminator="\n")
     table.writerow(["id", "start", "end", "label", *classes, "error"])
@@ -76,4 +86,5 @@ FORMATS: dict[str, Callable[[TextIO, Sequence[str]], Write]] = {
     "table": _table,
     "csv": _csv,
     "json": _json,
+    "bare": _bare,
 }
