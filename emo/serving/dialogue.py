@@ -17,8 +17,8 @@ from emo.models.model import CONFIG as EXPORT_CONFIG
 from emo.models.model import EmotionModel, rebuild
 from emo.runs import checkpoint, files
 from emo.runs.finished import best_weights, is_finished, read_record, read_results
-from emo.serving.batches import Prepared
 from emo.serving.items import Item, Prediction, Refusal, Result
+from emo.serving.many.batches import Prepared
 from emo.serving.predict import Predictor
 from emo.serving.scores import CannotPredict, Probabilities
 

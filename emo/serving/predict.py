@@ -21,8 +21,8 @@ from emo.models.model import CONFIG as EXPORT_CONFIG
 from emo.models.model import EmotionModel, rebuild
 from emo.runs import files
 from emo.runs.finished import best_weights, is_finished, read_record, read_results
-from emo.serving.batches import Padded, Prepared, in_batches, one_by_one, padded
 from emo.serving.items import Item, Refusal, Result, Sound
+from emo.serving.many.batches import Padded, Prepared, in_batches, one_by_one, padded
 from emo.serving.scores import CannotPredict, Probabilities
 from shards.configfile import parse
 from shards.extract import audio, text

@@ -14,7 +14,7 @@ from shards.errors import UserError, suggestion
 
 if TYPE_CHECKING:
     from emo.serving.items import Item, Refusal
-    from emo.serving.job import Job
+    from emo.serving.many.job import Job
 
 EXIT_SOME_REFUSED = 3
 
@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     print(f"reading {args.run}", file=sys.stderr, flush=True)
     from emo.serving.files.outputs import FORMATS
-    from emo.serving.job import Job
     from emo.serving.loading import open_model
+    from emo.serving.many.job import Job
 
     if args.format not in FORMATS:
         known = ", ".join(FORMATS)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from emo.serving.items import Prediction
-from emo.serving.windows import Segment
+from emo.serving.many.windows import Segment
 
 WIDTH, LANE, LEFT, TOP = 1000, 26, 110, 34  # pixels
 # Okabe and Ito's colours, which people who see fewer colours tell apart too.

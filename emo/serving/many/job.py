@@ -12,9 +12,9 @@ import numpy as np
 from emo import metrics
 from emo.serving.dialogue import DialoguePredictor
 from emo.serving.items import Item, Prediction, Refusal, Result
+from emo.serving.many.windows import Segment, Windows, segments, track
 from emo.serving.predict import Predictor
 from emo.serving.scores import CannotPredict
-from emo.serving.windows import Segment, Windows, segments, track
 
 SHOWN = 20  # refusals that are shown one by one; the results hold them all
 

@@ -7,8 +7,8 @@ import soundfile
 from emo import load
 from emo.__main__ import main
 from emo.serving.items import Item, Prediction, Refusal
+from emo.serving.many.windows import BLOCK, Windows, segments, track
 from emo.serving.predict import CannotPredict
-from emo.serving.windows import BLOCK, Windows, segments, track
 
 
 @pytest.fixture(scope="module")
