@@ -91,7 +91,7 @@ class ShardConfig(Config):
     `features: null` makes a text-only dataset, `text: null` an audio-only one. Variants are made
     for turns whose label is in `labels`; every turn is there clean, since context models need the
     turns without a majority too. A vocabulary (`text.learn`) is learnt from the training texts of
-    `vocabulary_view` alone.
+    `vocabulary_view` alone, whose labels are those of the build if it names none.
     """
 
     corpus: CorpusConfig
@@ -115,6 +115,18 @@ class ShardConfig(Config):
                 "augment.variants: []"
             )
         return self
+
+    @property
+    def learning_view(self) -> ViewConfig:
+        """The view whose training texts a vocabulary is learnt from, labels and all.
+
+        The labels that it takes from the build are in no digest: those of older datasets stay. A
+        folder keeps the vocabulary that it has.
+        """
+        view = self.vocabulary_view
+        if "labels" in view.model_fields_set:
+            return view
+        return view.model_copy(update={"labels": self.labels})
 
     @property
     def max_unknown(self) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.store.index import MANIFEST, TOKENIZER
 from shards.store.tokenizer import FACTS, file_hashes, tokenizer_facts
+
+TINY = 100  # turns: a corpus with fewer need not be large enough for a drawn vocabulary_view
+DRAWN = ("random", "random_dialogues")
 
 
 @contextmanager
@@ -109,8 +113,16 @@ def _training_texts(config: ShardConfig, utterances: Sequence[Utterance]) -> lis
     columns["recording"] = _recordings(utterances)
     texts = [clean(one.text) if one.text is not None else "" for one in utterances]
     try:
-        view = make_view(columns, config.vocabulary_view)
+        view = make_view(columns, config.learning_view)
     except ViewError as error:
+        if len(texts) < TINY and config.learning_view.protocol in DRAWN:
+            print(
+                f"a corpus of {len(texts)} turns is too small for vocabulary_view: the vocabulary "
+                "is learnt from all turns outside the corpus' own validation and test parts",
+                file=sys.stderr,
+            )
+            kept = zip(utterances, texts, strict=True)
+            return [text for one, text in kept if text and one.split not in ("val", "test")]
         raise ViewError(
             "text.learn takes the training turns of vocabulary_view (labels, protocol, test, val), "
             f"which cannot be drawn: {error}"

@@ -62,6 +62,18 @@ def test_settings_are_what_decides_the_bytes(small, tmp_path: Path) -> None:
     assert "vocabulary_view" not in settings(text=None)
 
 
+def test_the_vocabulary_is_learnt_with_the_labels_of_the_build(small, tmp_path: Path) -> None:
+    def labels(**changes: object) -> object:
+        return small.config(tmp_path, tmp_path, **changes).learning_view.labels
+
+    own = {"good": ["hap", "awe"], "bad": ["ang"]}
+    assert labels(labels=own, vocabulary_view={"test": 0.3}) == {
+        "good": ("hap", "awe"),
+        "bad": ("ang",),
+    }
+    assert labels(labels="six", vocabulary_view={"labels": "four"}) == "four"
+
+
 # Digests of settings as they were when the first datasets were made.
 DIGESTS = [
     ({}, "94e7b6c1ce7ff98759ab398c016acee5e00a48aa47cb63ed6c67e42caa40ff2d"),

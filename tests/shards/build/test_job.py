@@ -16,6 +16,8 @@ from shards.build.job import build
 from shards.build.merge import IncompleteDataset, merge
 from shards.build.pool import preloaded
 from shards.build.publish import TooManyRejected
+from shards.config import ShardConfig
+from shards.configfile import parse
 from shards.store.index import load_manifest, open_dataset
 from shards.store.read import ShardReader
 from shards.store.verify import check_dataset
@@ -229,3 +231,25 @@ def test_a_vocabulary_view_that_cannot_be_drawn_is_named(corpus, small, tmp_path
     with pytest.raises(ViewError, match=r"text\.learn takes .* vocabulary_view .*official split"):
         build(small.config(corpus, tmp_path / "out", vocabulary_view=view), workers=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tiny_corpus_learns_its_words_from_all_turns_that_are_not_held_out(
+    small, tmp_path, capsys
+):
+    root = tmp_path / "tiny"
+    small.write_corpus(root, turns=6)
+    rows = [json.loads(line) for line in (root / "turns.jsonl").read_text().splitlines()]
+    for row, text in zip(rows, ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"], strict=True):
+        row |= {"dialogue": text, "text": text, "part": "test" if text == "zeta" else "train"}
+    (root / "turns.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = small.settings(root, tmp_path)["corpus"]["spec"]
+    spec = spec | {"fields": spec["fields"] | {"split": "part"}}
+    folder = tmp_path / "out"
+    raw = small.settings(root, folder, features=None, augment={"variants": []})
+    raw["corpus"]["spec"] = spec
+    raw["text"] = {"learn": {"vocab_size": 200, "min_frequency": 1}}
+    build(parse(ShardConfig, raw, "the test"), workers=1)
+    assert "too small for vocabulary_view" in capsys.readouterr().err
+    words = json.loads((folder / "tokenizer/tokenizer.json").read_text())["model"]["vocab"]
+    assert {"alpha", "gamma", "epsilon"} <= words.keys()
+    assert "zeta" not in words
