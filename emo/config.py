@@ -89,6 +89,27 @@ class ExperimentConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _augmentation_fits(self) -> ExperimentConfig:
+        augment, model = self.data.augment, self.model
+        if not augment.any:
+            return self
+        if model.audio is None or model.context is not None:
+            raise ValueError("data.augment belongs to models that read audio, turn by turn")
+        if model.fits_head:
+            raise ValueError(
+                "data.augment does not go with a head that is fitted to the training turns as they "
+                f"are (model.audio.kind={model.audio.kind})"
+            )
+        augment.check(self.data.audio == "waveform", list(model.branches) == ["audio"])
+        if (
+            augment.mixup is not None
+            and model.fusion is not None
+            and model.fusion.reads == "states"
+        ):
+            raise ValueError("data.augment.mixup cannot mix what a fusion of states reads")
+        return self
+
+    @model_validator(mode="after")
     def _zero_cannot_skip(self) -> ExperimentConfig:
         check_skipping(self.train, self.runtime.strategy)
         return self

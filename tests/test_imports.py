@@ -27,10 +27,11 @@ LAYERS = [
     ("shards.config",),  # puts the rooms' settings together for the job
     ("shards.build",),
     ("shards.__main__",),
-    ("emo.modalities", "emo.metrics"),
+    ("emo.modalities", "emo.metrics", "emo.mixing"),
     ("emo.models.parts",),
     ("emo.models.text.config", "emo.models.audio.config", "emo.models.fusion.config",
      "emo.models.context.config", "emo.models.losses.config"),
+    ("emo.data.augment.config",),
     ("emo.data.config", "emo.models.config", "emo.distributed.config", "emo.training.config",
      "emo.runs.config", "emo.evaluation.config", "emo.serving.config",
      "emo.watching.config"),

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from emo.data.augment.config import AugmentConfig
 from shards.configfile import Config
 from shards.extract.augment import CLEAN, PAPER_VARIANTS, SampleVariant
 from shards.extract.features import FeatureName
@@ -69,7 +70,8 @@ class DataConfig(Config):
     results do not depend on the number of processes. With `targets: soft`, the targets are the
     annotators' votes; of an annotator who named several emotions, the first has the share `primary`
     and the others the rest (None: all the same), and `annotation_dropout` leaves some votes out, in
-    training alone. `variants` are the augmentations to train on, besides the clean rows. With
+    training alone. `variants` are the augmentations to train on, besides the clean rows, and
+    `augment` is what is done to training batches anew in every epoch. With
     `damage: skip`, a damaged sample becomes a masked row; all ranks together may skip at most the
     share `max_skipped` of the samples read. `left_out` is set by `emo features --cross-fit`.
     """
@@ -84,6 +86,7 @@ class DataConfig(Config):
     primary: float | None = Field(None, gt=0, le=1)
     annotation_dropout: AnnotationDropout | None = None
     variants: tuple[SampleVariant, ...] = (CLEAN, *PAPER_VARIANTS)
+    augment: AugmentConfig = AugmentConfig()
     workers: NonNegativeInt = 1
     damage: Literal["error", "skip"] = "error"
     max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.01

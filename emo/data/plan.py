@@ -266,25 +266,28 @@ def evaluation_plan(units: int, batch: int, lengths: np.ndarray | None = None) -
     return _in_batches(order.astype(np.int64), batch)
 
 
-def check_slices(global_batch: int, world: int, accumulation: int = 1) -> int:
+def check_slices(global_batch: int, world: int, accumulation: int = 1, together: int = 1) -> int:
     """The micro-batch size of one rank.
 
     Raises:
-        PlanError: `global_batch` is not divisible by `world * accumulation`.
+        PlanError: `global_batch` is not divisible by `world * accumulation * together`.
     """
-    parts = world * accumulation
+    parts = world * accumulation * together
     micro, rest = divmod(global_batch, parts)
     if rest:
         near = [str(n) for n in (micro * parts, (micro + 1) * parts) if n]
         raise PlanError(
             f"global_batch {global_batch} cannot be cut evenly over {world} processes x "
-            f"{accumulation} accumulation steps = {parts}; the nearest that can: "
+            f"{accumulation} accumulation steps{' x the 2 partners of mixup' * (together > 1)} = "
+            f"{parts}; the nearest that can: "
             f"{' or '.join(near)}"
         )
-    return micro
+    return micro * together
 
 
-def rank_slices(batches: np.ndarray, world: int, rank: int, accumulation: int = 1) -> np.ndarray:
+def rank_slices(
+    batches: np.ndarray, world: int, rank: int, accumulation: int = 1, together: int = 1
+) -> np.ndarray:
     """One rank's share of global batches.
 
     Neighbours in a global batch go to different ranks. Long units (in a bucketed order) and missing
@@ -292,14 +295,16 @@ def rank_slices(batches: np.ndarray, world: int, rank: int, accumulation: int = 
 
     Args:
         batches: int64 [..., global_batch].
+        together: neighbours that one micro-batch must hold: the 2 partners of mixup.
 
     Returns:
         int64 [..., accumulation, micro]: over all ranks a partition of the global batch.
     """
     assert 0 <= rank < world, f"rank {rank} of {world}"
-    micro = check_slices(batches.shape[-1], world, accumulation)
-    # `world` is the last axis, so unit i of a global batch goes to rank i % world.
-    return batches.reshape(*batches.shape[:-1], accumulation, micro, world)[..., rank]
+    micro = check_slices(batches.shape[-1], world, accumulation, together)
+    # `world` stands last but for what stays together: unit i goes to rank i // together % world.
+    cut = batches.reshape(*batches.shape[:-1], accumulation, micro // together, world, together)
+    return cut[..., rank, :].reshape(*batches.shape[:-1], accumulation, micro)
 
 
 def _in_batches(order: np.ndarray, batch: int) -> np.ndarray:

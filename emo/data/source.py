@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emo.data.augment.draws import Draws
 from emo.data.config import AnnotationDropout, DataConfig
 from emo.data.normalise.base import Normaliser
 from emo.data.votes import VoteTable, vote_target
@@ -63,6 +64,7 @@ class Batch:
         inputs: by key, see `emo.modalities` and the source's `batch`.
         counts: int64 [3], in training only: the number of valid places, the number of skipped
             ones, and `trace_of` the units.
+        draws: the random numbers of augmentation, in training only: without them there is none.
     """
 
     row: Tensor
@@ -71,6 +73,7 @@ class Batch:
     target: Tensor
     inputs: dict[str, Tensor]
     counts: Tensor | None = None
+    draws: Draws | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class SampleSource(Protocol):
         labels, targets, votes: those of `Supervision`, for every row of the dataset.
         sizes: int [units], lengths; evaluation takes the longest units first.
         statistics: by which features are normalised; None if nothing is normalised.
+        config: the section `data`.
     """
 
     labels: np.ndarray
@@ -135,6 +139,7 @@ class SampleSource(Protocol):
     votes: VoteTable | None
     sizes: np.ndarray
     statistics: Normaliser | None
+    config: DataConfig
 
     def units(self, rows: np.ndarray) -> np.ndarray:
         """The units that contain `rows` (int64), int64."""

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from emo.data.augment.draws import Draws
+from emo.data.augment.mixup import mixed
 from emo.data.plan import DataState, Plan, Share, check_slices, evaluation_plan, rank_slices
 from emo.data.source import Batch, SampleSource
 
@@ -36,6 +38,7 @@ class TrainingSteps(Dataset):
     ) -> None:
         self.source, self.units, self.plan = source, units, plan
         self.start, self.share = start, share
+        self.augment = source.config.augment
         # Steps that remain of the epoch in which training starts.
         self._begun = -(-(plan.units - start.consumed) // plan.global_batch)
         whole = epochs - start.epoch - 1
@@ -67,10 +70,12 @@ class TrainingSteps(Dataset):
 
     def largest_item(self) -> list[Batch]:
         """An empty item, padded to the longest unit of all: no item takes more memory."""
-        places = check_slices(self.plan.global_batch, self.share.world, self.share.accumulation)
+        together = self.augment.together
+        world, accumulation = self.share.world, self.share.accumulation
+        places = check_slices(self.plan.global_batch, world, accumulation, together)
         empty = np.full(places, -1)
         batch = self.source.batch(empty, self.source.lengths(self.units))
-        return [_counted(batch, empty)] * self.share.accumulation
+        return [_counted(self._in_epoch(batch, epoch=0), empty)] * accumulation
 
     def __getitem__(self, step: int) -> list[Batch]:
         units, share = self.global_units(step), self.share
@@ -78,17 +83,28 @@ class TrainingSteps(Dataset):
         # does not depend, to the last bit, on the number of ranks and micro-batches.
         lengths = self.source.lengths(units)
         epoch, _, _ = self._place(step)
+        cut = (share.world, share.rank, share.accumulation)
+        micros = rank_slices(units, *cut, *([2] if self.augment.together == 2 else []))
         return [
             _counted(self._in_epoch(self.source.batch(micro, lengths), epoch), micro)
-            for micro in rank_slices(units, share.world, share.rank, share.accumulation)
+            for micro in micros
         ]
 
     def _in_epoch(self, batch: Batch, epoch: int) -> Batch:
-        """`batch` with this epoch's targets, which depend on seed, epoch and row alone."""
-        if self.source.votes is None:
+        """`batch` with this epoch's targets and random numbers of augmentation.
+
+        Both depend on seed, epoch and row alone. Targets are mixed here, in the worker: the loss'
+        weights are summed up before the device sees the batch.
+        """
+        if self.source.votes is not None:
+            targets = self.source.votes.targets(batch.row.numpy(), epoch, batch.target.numpy())
+            batch = replace(batch, target=torch.from_numpy(targets))
+        if not self.augment.any:
             return batch
-        targets = self.source.votes.targets(batch.row.numpy(), epoch, batch.target.numpy())
-        return replace(batch, target=torch.from_numpy(targets))
+        draws = Draws(self.plan.seed, epoch)
+        if self.augment.mixup is not None:
+            batch = mixed(batch, self.augment.mixup, draws)
+        return replace(batch, draws=draws)
 
 
 class EvaluationSteps(Dataset):

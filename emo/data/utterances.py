@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emo.data.augment.apply import augmented
 from emo.data.config import DataConfig
 from emo.data.normalise.base import Normaliser, longest, model_input
 from emo.data.source import Batch, Lengths, Supervision
+from emo.mixing import PARTNER, WEIGHT, mix
 from emo.modalities import MODALITIES
 from shards.extract.features import FEATURES
 from shards.store.index import Dataset
@@ -147,8 +149,22 @@ class Utterances:
                 # leave them 8 bits too early.
                 dtype = torch.promote_types(dtype, torch.float32)
             x = model_input(moved[key], moved[mask], self.statistics, batch.row)
+            if batch.draws is not None:
+                x, moved[mask] = self._augmented(x, moved, batch)
             moved[key] = x.to(dtype)
         return moved
+
+    def _augmented(
+        self, x: Tensor, moved: dict[str, Tensor], batch: Batch
+    ) -> tuple[Tensor, Tensor]:
+        """The audio `x` and its mask after what `data.augment` says; mixed last, at the input."""
+        config, mask = self.config.augment, moved[MODALITIES["audio"].mask]
+        assert batch.draws is not None
+        x, mask = augmented(x, mask, config, batch.draws, batch.row.numpy())
+        if config.mixup is not None and config.mixup.where == "input":
+            weight, partner = moved.pop(WEIGHT), moved.pop(PARTNER)
+            x, mask = mix(x, weight, partner), mask | (mask[partner] & (weight < 1)[:, None])
+        return x, mask
 
 
 def training_rows(dataset: Dataset, view: View, config: DataConfig, audio: bool) -> np.ndarray:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from emo.mixing import mix
 from emo.models.fusion.config import Reads
 from shards.errors import UserError
 
@@ -41,6 +43,19 @@ class BranchOutput(NamedTuple):
     present_B: Tensor
     states_BTD: Tensor | None = None
     mask_BT: Tensor | None = None
+
+    def mixed(self, weight_B: Tensor, partner_B: Tensor) -> BranchOutput:
+        """Manifold mixup: `weight` of each row's own output, the rest its partner's; no states.
+
+        Mixing the input of a linear layer mixes its output alike: no layer is computed anew. A row
+        keeps its own output where one of the two lacks the modality.
+        """
+        both_B = self.present_B & self.present_B[partner_B]
+        weight_B = torch.where(both_B, weight_B, torch.ones_like(weight_B))
+        logits_BC, vector_BD = (
+            mix(x, weight_B, partner_B) for x in (self.logits_BC, self.vector_BD)
+        )
+        return BranchOutput(logits_BC, vector_BD, self.present_B)
 
     def without(self, rows_B: Tensor) -> BranchOutput:
         """The same output, but with the modality missing in `rows_B` (bool)."""

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from emo.mixing import PARTNER, WEIGHT
 from emo.modalities import MODALITIES
 from emo.models.audio.elm import ElmBranch
 from emo.models.branch import Branch, BranchOutput, ModelError, Output
@@ -130,6 +131,9 @@ class EmotionModel(nn.Module):
         }
         if not outputs:
             raise ModelError(f"this model reads {' and '.join(self.branches)}: give one of them")
+        if WEIGHT in batch:
+            pair = batch[WEIGHT], batch[PARTNER]
+            outputs = {name: output.mixed(*pair) for name, output in outputs.items()}
         return outputs
 
     def load_branch(self, name: str, state: Mapping[str, Tensor]) -> None:

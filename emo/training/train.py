@@ -73,7 +73,9 @@ def train(config: ExperimentConfig) -> Outcome:
     check_skipping(settings, asked.strategy)
     check_installed(config.tracking)
     world = asked.processes
-    micro_batch = check_slices(settings.global_batch, world, settings.accumulation)
+    micro_batch = check_slices(
+        settings.global_batch, world, settings.accumulation, config.data.augment.together
+    )
     runtime = Runtime.start(
         config.runtime,
         accumulation=settings.accumulation,
