@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from shards import yaml_text
 from shards.errors import UserError, nearest, suggestion
@@ -28,6 +28,16 @@ class Config(BaseModel):
     """Base of all configurations: unknown keys are errors, instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, data: Any) -> Any:
+        for name, value in data.items() if isinstance(data, dict) else ():
+            if isinstance(value, bool) and name in cls.model_fields:
+                types = set(yaml_text.types_at(cls.model_fields[name].annotation, ()))
+                if types & {int, float} and bool not in types:
+                    raise ValueError(f"{name} must be a number, not {str(value).lower()}")
+        return data
 
     @field_validator("*", mode="after")
     @classmethod
@@ -133,8 +143,10 @@ def apply_overrides(
             node = node[name]
         try:
             value = yaml_text.read(text, kind, key.split("."))
-        except yaml.YAMLError:
-            problems.append(f"{override!r}: {text!r} is not a YAML value")
+        except yaml.YAMLError as error:
+            odd = "in plain decimals" in str(error)
+            why = str(error).split("  in ")[0] if odd else f"{text!r} is not a YAML value"
+            problems.append(f"{override!r}: {why}")
             continue
         node[rest[-1]] = value
     if problems:

@@ -6,6 +6,7 @@ speaker 3. Which settings are texts is known from the model that the file is rea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import UnionType
@@ -18,6 +19,8 @@ MOST_VALUES = 100_000  # a few lines with aliases of aliases could ask for all m
 DEEPEST = 100  # mappings and lists inside one another
 
 _TEXT = "tag:yaml.org,2002:str"
+# Numbers that YAML 1.1 reads in its own way: 010 is 8, 1:30 is 90, 1_0 is 10.
+_ODD_NUMBER = re.compile(r"[-+]?0[0-7]{2,}|.*[:_].*|[-+]?0[xob].*")
 _NOT_TEXT = ("bool", "int", "float", "timestamp", "value")  # what YAML sees in a plain word
 
 
@@ -60,8 +63,15 @@ def _keep_texts(root: yaml.Node, kind: type[BaseModel] | None, path: tuple[str, 
         elif isinstance(node, yaml.SequenceNode):
             waiting += [(value, (*place, "")) for value in node.value]
         elif isinstance(node, yaml.ScalarNode) and kind is not None:
-            looks_else = node.style is None and node.tag.rpartition(":")[2] in _NOT_TEXT
-            node.tag = _TEXT if looks_else and _is_text(kind, place) else node.tag
+            sort = node.tag.rpartition(":")[2]
+            if node.style is None and sort in _NOT_TEXT:
+                if _is_text(kind, place):
+                    node.tag = _TEXT
+                elif sort in ("int", "float") and _ODD_NUMBER.fullmatch(node.value):
+                    raise yaml.YAMLError(
+                        f"{node.value} is another number in YAML than it seems (010 is 8, 1:30 is "
+                        f"90): write it in plain decimals{node.start_mark}"
+                    )
 
 
 def _entries(node: yaml.MappingNode) -> Iterator[tuple[tuple[str, ...], yaml.Node]]:
@@ -82,7 +92,7 @@ def _entries(node: yaml.MappingNode) -> Iterator[tuple[tuple[str, ...], yaml.Nod
 
 def _is_text(kind: type[BaseModel], path: Sequence[str]) -> bool:
     """Whether the value at `path` of a `kind` is a text or a path and can be no number."""
-    found = set(_types_at(kind, path))
+    found = set(types_at(kind, path))
     if any(issubclass(one, BaseModel) and _takes_numbers_as_text(one) for one in found):
         return True
     return bool(found & {str, Path}) and not found & {int, float, bool}
@@ -92,19 +102,19 @@ def _takes_numbers_as_text(kind: type[BaseModel]) -> bool:
     return bool(kind.model_config.get("coerce_numbers_to_str"))
 
 
-def _types_at(annotation: Any, path: Sequence[str]) -> Iterator[type]:
+def types_at(annotation: Any, path: Sequence[str]) -> Iterator[type]:
     """The types, unions taken apart, that may stand at `path` below `annotation`."""
     origin = get_origin(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel) and path:
         if path[0] in annotation.model_fields:
-            yield from _types_at(annotation.model_fields[path[0]].annotation, path[1:])
+            yield from types_at(annotation.model_fields[path[0]].annotation, path[1:])
     elif origin is dict and path:
-        yield from _types_at(get_args(annotation)[1], path[1:])
+        yield from types_at(get_args(annotation)[1], path[1:])
     elif origin in (tuple, list) and path:
         for inner in get_args(annotation):
-            yield from _types_at(inner, path[1:])
+            yield from types_at(inner, path[1:])
     elif origin in (Annotated, Union, UnionType):
         for inner in get_args(annotation):
-            yield from _types_at(inner, path)
+            yield from types_at(inner, path)
     elif not path and origin is None and isinstance(annotation, type):
         yield annotation

@@ -294,3 +294,35 @@ def test_overrides_leave_their_source_alone():
     raw = {"a": {"b": 1}}
     assert apply_overrides(raw, ["a.b=2", "c=hi"]) == {"a": {"b": 2}, "c": "hi"}
     assert raw == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize("word", ["010", "1:30", "1_0", "0x10", "190:20:30.15"])
+def test_a_number_that_yaml_reads_in_its_own_way_is_refused(word, tmp_path):
+    """010 would be 8, 1:30 would be 90. A text stays what was written."""
+
+    class Numbers(Config):
+        size: float
+        name: str = "x"
+
+    with pytest.raises(ConfigError, match=f"{word} is another number in YAML than it seems"):
+        load(Numbers, written(tmp_path, f"size: {word}"))
+    with pytest.raises(ConfigError, match=r"'size=.*': .* is another number"):
+        load(Numbers, written(tmp_path, "size: 1"), [f"size={word}"])
+    found = load(Numbers, written(tmp_path, f"{{size: 03, name: {word}}}"))
+    assert (found.size, found.name) == (3, word)
+
+
+@pytest.mark.parametrize("word", ["true", "no", "off"])
+def test_a_truth_value_is_no_number(word, tmp_path):
+    class Numbers(Config):
+        size: int = 1
+        flag: bool = False
+
+    with pytest.raises(ConfigError, match=r"size must be a number, not (true|false)"):
+        load(Numbers, written(tmp_path, f"size: {word}"))
+    assert load(Numbers, written(tmp_path, f"flag: {word}")).size == 1
+
+
+def written(folder, text):
+    (folder / "c.yaml").write_text(text)
+    return folder / "c.yaml"
