@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -39,7 +41,9 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def run_command_line(command: Callable[[], int | None]) -> int:
     """Run `command`, turning user errors and Ctrl-C into a message and an exit code."""
     try:
-        return command() or 0
+        code = command() or 0
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -51,4 +55,11 @@ def run_command_line(command: Callable[[], int | None]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `emo ... | head`
         sys.stderr.close()
+        return EXIT_USER_ERROR
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        # Errors of our files name them, so it is standard output, in a file on a full disk.
+        print("error: standard output cannot be written: no room left there", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python tries once more as it ends
         return EXIT_USER_ERROR

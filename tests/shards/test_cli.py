@@ -144,3 +144,13 @@ def test_what_is_left_out_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["build"])
     assert capsys.readouterr().err.strip().endswith("required: CONFIG")
+
+
+def test_standard_output_on_a_full_disk_is_told_without_a_traceback():
+    program = "from shards.errors import run_command_line as r; exit(r(lambda: print('x')))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.stderr == "error: standard output cannot be written: no room left there\n"
+    assert done.returncode == 2
