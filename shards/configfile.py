@@ -48,7 +48,9 @@ class Config(BaseModel):
 
 def _expanded(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _expanded(one) for key, one in value.items()}
+        return {_expanded(key): _expanded(one) for key, one in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_expanded, value))
     if not isinstance(value, Path):
         return value
     try:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from emo import metrics
 from emo.config import ExperimentConfig
+from emo.data.corpora.union import open_data
 from emo.data.dialogues import source_hash, vector_facts
 from emo.distributed.launch_files import run_training
 from emo.evaluation.predictions import read_predictions
@@ -27,7 +28,6 @@ from emo.runs.finished import is_finished, read_record, read_results
 from emo.runs.folder import check_unchanged, load_config
 from shards import atomic, configfile
 from shards.errors import UserError
-from shards.store.index import open_dataset
 from shards.views.view import COLUMNS, columns_of
 from shards.views.view import folds as folds_of
 
@@ -109,13 +109,13 @@ def check_same_experiment(fold: ExperimentConfig) -> None:
         )
         if old != new
     ]
-    record, dataset = read_record(fold.run), open_dataset(fold.data.shards)
+    record, dataset = read_record(fold.run), open_data(fold.data.shards)
     trained_on, here = record["dataset"]["hash"], source_hash(dataset)
     vectors = (record.get("context") or {}).get("vectors", {})
     if here != trained_on:
         changed.append(f"data.shards: was dataset {trained_on[:12]}, now {here[:12]}")
     elif vectors != vector_facts(dataset):
-        changed.append(f"data.shards: the vectors in {fold.data.shards} are of other branches")
+        changed.append(f"data.shards: the vectors in {dataset.folder} are of other branches")
     if changed:
         raise CrossvalError(
             f"{fold.run} was trained with other settings; run=FOLDER starts another "
@@ -136,12 +136,12 @@ def fold_settings(config: ExperimentConfig, seeds: int | None) -> dict[str, list
             f"seed{seed}": [f"data.view.seed={seed}", f"train.seed={seed}"]
             for seed in range(first, first + seeds)
         }
-    dataset = open_dataset(config.data.shards, columns=list(COLUMNS))
+    dataset = open_data(config.data.shards, columns=COLUMNS)
     names = folds_of(columns_of(dataset), config.data.view)
     if not names:
         raise CrossvalError(
             f"protocol {config.data.view.protocol} has no folds: use --seeds K, or "
-            "data.view.protocol=leave_one_session_out or leave_one_speaker_out"
+            "data.view.protocol=leave_one_session_out, leave_one_speaker_out or speaker_folds"
         )
     return {name: [f"data.view.fold={json.dumps(name)}"] for name in names}
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from emo.data.augment.config import AugmentConfig
 from shards.configfile import Config
@@ -16,6 +16,34 @@ from shards.views.view import View, ViewConfig
 
 NormaliseName = Literal["train", "turn", "speaker", "corpus"]
 OrderName = Literal["shuffle", "windowed", "bucketed", "balanced", "dialogues"]
+
+
+def _folders(raw: Any) -> Any:
+    """One message about what is no such value, instead of one for each kind of value."""
+    paths = raw if isinstance(raw, list | tuple | dict) else [raw]
+    weights = list(raw.values()) if isinstance(raw, dict) else [1]
+    numbers = all(isinstance(w, int | float) and not isinstance(w, bool) for w in weights)
+    if not paths or not all(isinstance(path, str | Path) and str(path) for path in paths):
+        raise ValueError("name a folder, a list of folders [A, B], or weights of folders {A: 2}")
+    if not numbers or not all(0 < weight < float("inf") for weight in weights):
+        raise ValueError("the weights of folders must be numbers above 0")
+    if len({str(path) for path in paths}) < len(paths):
+        raise ValueError("a folder is named twice")
+    return raw
+
+
+# One dataset, several, or several with the weight of each (see `DataConfig`).
+Shards = Annotated[Path | tuple[Path, ...] | dict[Path, float], BeforeValidator(_folders)]
+
+
+def folders_of(shards: Shards) -> tuple[Path, ...]:
+    """The folders that `shards` names."""
+    return (shards,) if isinstance(shards, Path) else tuple(shards)
+
+
+def shown(shards: Shards) -> str:
+    """`shards` in a line of text."""
+    return " + ".join(map(str, folders_of(shards)))
 
 
 class PlanConfig(Config):
@@ -64,19 +92,20 @@ class AnnotationDropout(Config):
 class DataConfig(Config):
     """Which samples, in which order, in which shape.
 
-    `audio` names the feature that the audio branch reads, and `normalise` says by whose mean and
-    deviation it is scaled (`emo.data.normalise`). `frames` (for a waveform: samples) pads
-    or crops every sample to one length; None pads to the longest of the global batch, so that
-    results do not depend on the number of processes. With `targets: soft`, the targets are the
-    annotators' votes; of an annotator who named several emotions, the first has the share `primary`
-    and the others the rest (None: all the same), and `annotation_dropout` leaves some votes out, in
-    training alone. `variants` are the augmentations to train on, besides the clean rows, and
-    `augment` is what is done to training batches anew in every epoch. With
+    `shards` is the folder of a dataset, a list of several, which are then trained on together, or a
+    mapping from folders to weights. `audio` names the feature that the audio branch reads, and
+    `normalise` says by whose mean and deviation it is scaled (`emo.data.normalise`). `frames` (for
+    a waveform: samples) pads or crops every sample to one length; None pads to the longest of the
+    global batch, so that results do not depend on the number of processes. With `targets: soft`,
+    the targets are the annotators' votes; of an annotator who named several emotions, the first has
+    the share `primary` and the others the rest (None: all the same), and `annotation_dropout`
+    leaves some votes out, in training alone. `variants` are the augmentations to train on, besides
+    the clean rows, and `augment` is what is done to training batches anew in every epoch. With
     `damage: skip`, a damaged sample becomes a masked row; all ranks together may skip at most the
     share `max_skipped` of the samples read. `left_out` is set by `emo features --cross-fit`.
     """
 
-    shards: Path
+    shards: Shards
     audio: FeatureName = "logmel"
     normalise: NormaliseName = "train"
     frames: PositiveInt | None = None

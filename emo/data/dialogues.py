@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from emo.data.config import DataConfig
+from emo.data.corpora.masks import ClassMasks
 from emo.data.normalise.base import Normaliser
 from emo.data.source import Batch, DataError, Lengths, Supervision
 from shards.store.index import Dataset
@@ -38,6 +39,7 @@ class Dialogues:
     """
 
     statistics: Normaliser | None = None  # vectors are read as they are
+    masks: ClassMasks | None = None  # a dataset of vectors is one corpus
 
     def __init__(
         self,

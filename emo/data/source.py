@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from emo.data.augment.draws import Draws
-from emo.data.config import AnnotationDropout, DataConfig
+from emo.data.config import AnnotationDropout, DataConfig, folders_of
+from emo.data.corpora.masks import ClassMasks
 from emo.data.normalise.base import Normaliser
 from emo.data.votes import VoteTable, vote_target
 from shards.errors import UserError
@@ -42,8 +43,8 @@ def check_skipped(skipped: int, seen: int, config: DataConfig) -> None:
     if skipped > max(1, config.max_skipped * seen):
         raise TooMuchDamage(
             f"{skipped} of {seen} samples were damaged and skipped, more than data.max_skipped="
-            f"{config.max_skipped:g} allows; run `emo-shards verify {config.shards} --deep`, which "
-            "lists them and says how to repair them"
+            f"{config.max_skipped:g} allows; run `emo-shards verify "
+            f"{folders_of(config.shards)[0]} --deep`, which lists them and says how to repair them"
         )
 
 
@@ -62,6 +63,8 @@ class Batch:
         skipped: int64 [N], 1 for a sample that would be valid if it were not damaged.
         target: float32 [N, C], the distribution to learn; without meaning where not `valid`.
         inputs: by key, see `emo.modalities` and the source's `batch`.
+        allowed: bool [N, C], the classes that the place's corpus can have; None where every corpus
+            can have every class.
         counts: int64 [3], in training only: the number of valid places, the number of skipped
             ones, and `trace_of` the units.
         draws: the random numbers of augmentation, in training only: without them there is none.
@@ -74,6 +77,7 @@ class Batch:
     inputs: dict[str, Tensor]
     counts: Tensor | None = None
     draws: Draws | None = None
+    allowed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,13 @@ class Supervision:
 
     `labels` is int [rows], -1 outside the label set; `targets` float32 [rows, C], the distribution
     to learn. `votes` changes the targets of training in every epoch; None leaves them as they are.
+    `masks` are the classes that a row's corpus can have; None: all.
     """
 
     labels: np.ndarray
     targets: np.ndarray
     votes: VoteTable | None = None
+    masks: ClassMasks | None = None
 
     @classmethod
     def of(
@@ -110,6 +116,7 @@ class Supervision:
         targets = np.zeros((len(dataset), len(view.label_set.classes)), np.float32)
         inside = view.labels >= 0
         targets[inside, view.labels[inside]] = 1
+        table = None
         if kind == "soft":
             every = dataset.table["votes"].to_pylist()
             for row, votes in enumerate(every):
@@ -120,15 +127,15 @@ class Supervision:
                     every[row] = []  # nothing to drop
             if dropout is not None:
                 table = VoteTable(every, view.label_set, primary, dropout, seed)
-                return cls(view.labels, targets, table)
-        return cls(view.labels, targets)
+        masks = ClassMasks.of_dataset(dataset, view.label_set)
+        return cls(view.labels, targets, table, masks)
 
 
 class SampleSource(Protocol):
     """Units of an opened dataset, made into batches.
 
     Attributes:
-        labels, targets, votes: those of `Supervision`, for every row of the dataset.
+        labels, targets, votes, masks: those of `Supervision`, for every row of the dataset.
         sizes: int [units], lengths; evaluation takes the longest units first.
         statistics: by which features are normalised; None if nothing is normalised.
         config: the section `data`.
@@ -137,6 +144,7 @@ class SampleSource(Protocol):
     labels: np.ndarray
     targets: np.ndarray
     votes: VoteTable | None
+    masks: ClassMasks | None
     sizes: np.ndarray
     statistics: Normaliser | None
     config: DataConfig

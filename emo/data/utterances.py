@@ -60,7 +60,7 @@ class Utterances:
     ) -> None:
         self.reader = ShardReader(dataset, list(members.values()))
         self.labels, self.targets = supervision.labels, supervision.targets
-        self.votes = supervision.votes
+        self.votes, self.masks = supervision.votes, supervision.masks
         self.statistics = statistics.bound(dataset) if statistics else None
         self.config = config
         # Frames even if only text is read: evaluation is ordered by them, and with other batches
@@ -132,6 +132,7 @@ class Utterances:
             skipped=torch.from_numpy(skipped),
             target=torch.from_numpy(self.targets[units]),
             inputs=inputs,
+            allowed=torch.from_numpy(self.masks.of(units)) if self.masks else None,
         )
 
     def to_model(self, batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:

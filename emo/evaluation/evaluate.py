@@ -79,6 +79,8 @@ def finish(run: Run) -> None:
             f"test ({test['n']} utterances, {chosen.name}): {in_words(test)}, WA's 95 % interval "
             f"[{100 * low:.1f}, {100 * high:.1f}] → {files.metrics(config.run)}"
         )
+        for name, one in test.get("corpora", {}).items():
+            tracker.say(f"test, {name} alone ({one['n']} utterances): {in_words(one)}")
         for kept, lost in each_alone(config.model).items():
             result = test["alone"][kept]
             tracker.say(

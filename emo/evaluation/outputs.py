@@ -19,6 +19,7 @@ from emo.modalities import MODALITIES
 from emo.models.branch import Output
 from emo.models.config import ModelConfig
 from emo.models.losses.cross_entropy import emotion_loss
+from emo.models.losses.objective import NEVER
 from emo.runs.run import Run
 from shards.errors import UserError
 
@@ -80,6 +81,8 @@ def predict_part(run: Run, rows: np.ndarray, without: Collection[str] = ()) -> P
     given = outputs_of(run, rows, without)
     check_skipped(given.skipped, len(rows), run.config.data)
     logits_NC = torch.from_numpy(given.values)
+    if run.samples.masks is not None:
+        logits_NC[torch.from_numpy(~run.samples.masks.of(given.rows))] = NEVER
     target_NC = torch.from_numpy(run.samples.targets[given.rows])
     loss = emotion_loss(logits_NC, target_NC, torch.ones(len(given.rows), dtype=torch.bool))
     return Predictions(

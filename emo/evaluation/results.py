@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from emo import metrics
+from emo.data.corpora.masks import ClassMasks
+from emo.data.corpora.union import Corpora
 from emo.evaluation.agreement import agreement
 from emo.evaluation.outputs import Predictions
 from emo.evaluation.predictions import TurnPredictions
@@ -52,7 +54,29 @@ def part_results(
     full["skipped"] = predictions.skipped
     votes = dataset.table["votes"].take(predictions.rows).to_pylist()
     full["agreement"] = agreement(votes, predictions.probabilities, view.label_set)
+    if isinstance(dataset, Corpora):
+        full["corpora"] = by_corpus(predictions, view, dataset)
     return full
+
+
+def by_corpus(predictions: Predictions, view: View, dataset: Corpora) -> dict[str, dict[str, Any]]:
+    """The metrics of each corpus with turns in the part, over the classes that it can have."""
+    masks = ClassMasks.of_dataset(dataset, view.label_set)
+    found: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(dataset.names):
+        own = dataset.corpus[predictions.rows] == number
+        if not own.any():
+            continue
+        columns = np.arange(len(view.label_set.classes))
+        if masks is not None:
+            columns = np.flatnonzero(masks.possible[number])
+        labels = np.searchsorted(columns, predictions.labels[own])
+        probabilities = predictions.probabilities[own][:, columns]
+        classes = [view.label_set.classes[column] for column in columns]
+        found[name] = metrics.evaluate(labels, probabilities, classes) | {
+            "interval_95": bootstrap(labels, probabilities.argmax(1), len(classes))
+        }
+    return found
 
 
 def one_modality_results(one: Predictions, both: Predictions, view: View) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import torch
 
 from emo.config import ExperimentConfig
 from emo.data import normalise
+from emo.data.corpora.agreement import disagreements
+from emo.data.corpora.union import Corpora, open_data
 from emo.data.dialogues import Dialogues, check_vectors
 from emo.data.normalise.base import Normaliser
 from emo.data.normalise.sums import feature_sums, in_chunks, moments_of
@@ -31,7 +33,7 @@ from shards.configfile import parse
 from shards.extract.features import FEATURES, FeatureConfig
 from shards.extract.features.waveform import WAVEFORM
 from shards.extract.text import Tokens, stay_offline
-from shards.store.index import TOKENIZER, Dataset, open_dataset
+from shards.store.index import TOKENIZER, Dataset
 from shards.views.protocols.base import PARTS
 from shards.views.view import View, columns_of, make_view
 
@@ -64,7 +66,7 @@ class Experiment:
             UserError: the shards were made with another tokenizer or lack the feature, a class has
                 no training samples, or an `init` run was trained on another view.
         """
-        dataset = open_dataset(config.data.shards)
+        dataset = open_data(config.data.shards)
         view = view_of(dataset, config)
         if config.model.context is not None:
             return cls.of_dialogues(dataset, view, config)
@@ -127,6 +129,11 @@ class Experiment:
                 trained on other parts.
             ViewError: the view splits a dialogue.
         """
+        if isinstance(dataset, Corpora):
+            raise DataError(
+                "a context model reads one dataset of vectors (emo features): data.shards names "
+                f"{len(dataset.parts)}"
+            )
         view.dialogues("train")  # raises if the view splits a dialogue: the error to report first
         widths = check_vectors(dataset, view, config.inputs)
         samples = Dialogues(
@@ -216,7 +223,13 @@ def open_tokens(
     Raises:
         DataError: the shards do not fit the model; the message lists every reason.
     """
-    problems = []
+    audio = config.data.audio if config.model.audio else None
+    problems = disagreements(dataset, feature=audio, text=config.model.text is not None)
+    if problems:
+        raise DataError(
+            "data.shards: one model cannot read these datasets, which were made differently:\n  "
+            + "\n  ".join(problems)
+        )
     manifest, text = dataset.manifest, config.model.text
     kinds = (manifest.features or {}).get("kinds", ())
     if config.model.audio and config.data.audio not in kinds:

@@ -13,8 +13,11 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from emo.data.config import shown
+from emo.data.corpora.union import Corpora
 from emo.data.dialogues import source_hash, vector_facts
 from emo.distributed.launch_files import TRAIN
 from emo.models.model import EmotionModel
@@ -62,7 +65,7 @@ def record(run: Run) -> None:
 def facts(experiment: Experiment) -> dict[str, Any]:
     """What every result states besides its numbers; also in `run.json`."""
     config, view, dataset = experiment.config, experiment.view, experiment.dataset
-    model = experiment.model
+    model, corpora = experiment.model, corpora_of(experiment)
     return {
         "name": config.name,
         "model": list(config.model.children()),
@@ -73,14 +76,29 @@ def facts(experiment: Experiment) -> dict[str, Any]:
         "label_codes": dict(zip(view.label_set.classes, view.label_set.codes, strict=True)),
         "counts": {p: len(r) for p, r in
                    (("train", view.train), ("val", view.val), ("test", view.test))},
-        "dataset": {"folder": str(dataset.folder), "hash": source_hash(dataset),
+        "dataset": {"folder": shown(config.data.shards), "hash": source_hash(dataset),
                     "corpus": dataset.manifest.settings["corpus"].get("content")},
+        **({"corpora": corpora} if corpora else {}),
         "context": context(experiment),
         "kinds": model.kinds() if isinstance(model, EmotionModel) else {},
         "seed": config.train.seed,
         "parameters": experiment.parameters,
         "code": code_version(),
     }  # fmt: skip
+
+
+def corpora_of(experiment: Experiment) -> list[dict[str, Any]]:
+    """What is known of each corpus of several, the classes that it cannot have among it."""
+    dataset, classes = experiment.dataset, experiment.view.label_set.classes
+    if not isinstance(dataset, Corpora):
+        return []
+    masks = experiment.samples.masks
+    absent = {} if masks is None else masks.absent(dataset.names, classes)
+    trained = np.bincount(dataset.corpus[experiment.rows], minlength=len(dataset.names))
+    return [
+        one | {"training_rows": int(rows), "absent": absent.get(one["name"], [])}
+        for one, rows in zip(dataset.described(), trained, strict=True)
+    ]
 
 
 def context(experiment: Experiment) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ import torch
 
 from emo.config import ExperimentConfig
 from emo.data.config import LeftOut
+from emo.data.corpora.union import Corpora, open_data
 from emo.data.plan import evaluation_plan
 from emo.data.source import Supervision
 from emo.data.utterances import Utterances
@@ -35,7 +36,7 @@ from shards.build.claim import BuildFile
 from shards.build.merge import merge
 from shards.configfile import digest
 from shards.errors import UserError
-from shards.store.index import BUILD, COLUMNS, TRUTH, Dataset, Manifest, home_of, open_dataset
+from shards.store.index import BUILD, COLUMNS, TRUTH, Dataset, Manifest, home_of
 from shards.store.schema import CLEAN, SCHEMA_VERSION, Sample, sample_key
 from shards.store.write import write_shard
 from shards.views.view import View
@@ -115,7 +116,12 @@ def write_vectors(
         raise VectorsError(f"{folder} is there already: name a new folder")
     sources = [Source.open(run) for run in runs]
     _check_alike(sources)
-    dataset = open_dataset(sources[0].config.data.shards)
+    dataset = open_data(sources[0].config.data.shards)
+    if isinstance(dataset, Corpora):
+        raise VectorsError(
+            f"{sources[0].run} was trained on several corpora: vectors are made of one dataset, by "
+            "branches that were trained on that alone"
+        )
     if dataset.manifest.dataset_hash != sources[0].facts["dataset"]["hash"]:
         raise RunError(
             f"{sources[0].run} was trained on other shards than are in {dataset.folder} now: "

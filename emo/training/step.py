@@ -65,9 +65,12 @@ def train_step(run: Run, micro: list[Batch], divisor: float) -> StepReport:
         inputs = run.samples.to_model(batch, runtime.device, runtime.dtype)
         target = batch.target.to(runtime.device, non_blocking=True)
         counted = batch.valid.to(runtime.device, non_blocking=True)
+        allowed = batch.allowed
+        if allowed is not None:
+            allowed = allowed.to(runtime.device, non_blocking=True)
         with runtime.accumulate(run.model):
             outputs = objective.ask(run.model, inputs)
-            loss = objective.of_rows(outputs, target, counted)
+            loss = objective.of_rows(outputs, target, counted, allowed)
             total += loss.detach()
             scaled = loss * scale
             if objective.whole:

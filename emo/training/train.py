@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from emo.config import ExperimentConfig
+from emo.data.config import shown
 from emo.data.loader import Loader
 from emo.data.plan import Share, check_slices
 from emo.data.source import Batch, check_skipped
@@ -293,7 +294,7 @@ def explain_bad_step(
         f"step {step} is not finite (loss {loss:.6g}, gradient norms up to it "
         f"{', '.join(f'{norm:.3g}' for norm in norms)}; {progress.bad_steps} such steps so far, "
         f"{limit} allowed). Its batch: {shown}. The last checkpoint is from before it; try a lower "
-        f"optim.lr, optim.clip, or `emo-shards verify {config.data.shards} --deep`"
+        f"optim.lr, optim.clip, or `emo-shards verify {experiment.dataset.folder} --deep`"
     )
 
 
@@ -334,7 +335,7 @@ def banner(run: Run, progress: Progress) -> str:
             f"model {config.name}: {' + '.join(config.model.children())}"
             + (f", frozen {' + '.join(config.model.freeze)}" if config.model.freeze else "")
             + f" · {experiment.parameters:,} trained parameters",
-            f"data {config.data.shards} ({experiment.dataset.manifest.dataset_hash[:12]}) · "
+            f"data {shown(config.data.shards)} ({experiment.dataset.manifest.dataset_hash[:12]}) · "
             f"{view.name} · {len(experiment.rows)} training "
             f"{'dialogues' if config.model.context else 'rows'}, {len(view.val)} validation, "
             f"{len(view.test)} test",

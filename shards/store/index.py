@@ -182,6 +182,11 @@ class Dataset:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    @property
+    def sources(self) -> tuple[Dataset, ...]:
+        """The datasets whose rows these are, one after the other; this one alone."""
+        return (self,)
+
     def column(self, name: str) -> np.ndarray:
         """Column `name` as a numpy array [rows]: int64, float64 (null is NaN) or objects."""
         return np.asarray(self.table[name].to_numpy(zero_copy_only=False))

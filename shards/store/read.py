@@ -65,8 +65,16 @@ class ShardReader:
             places = [f"{name}.{what}" for name in members for what in ("offset", "size", "crc32")]
             dataset = open_dataset(dataset, columns=["shard", *places])
         self.folder = dataset.folder.absolute()
-        self._index = self.folder / dataset.manifest.home / INDEX
-        self._names = [shard.name for shard in dataset.manifest.shards]
+        # Of every shard: its dataset and its file. Numbers of shards go on from one dataset to the
+        # next.
+        self._shards = [
+            (source.folder.absolute(), shard.name)
+            for source in dataset.sources
+            for shard in source.manifest.shards
+        ]
+        self._indexes = [
+            source.folder.absolute() / source.manifest.home / INDEX for source in dataset.sources
+        ]
         self._sizes = [shard.bytes for shard in dataset.manifest.shards]
         # Int64 [samples, 1 + 3 members]: the shard, then offset, size and CRC32 of each member. A
         # size of 0 means that the sample has no such member: no member is ever empty. An array,
@@ -135,11 +143,15 @@ class ShardReader:
     def key(self, row: int) -> str:
         """The key of sample `row` (from the index, loaded at the first call)."""
         if self._keys is None:
-            self._keys = pq.read_table(self._index, columns=["key"])["key"]
-        return str(self._keys[row].as_py())
+            self._keys = [
+                key
+                for index in self._indexes
+                for key in pq.read_table(index, columns=["key"])["key"].to_pylist()
+            ]
+        return str(self._keys[row])
 
     def _open_tar(self, shard: int, row: int, member: tuple[str, int, int, int]) -> _Tar:
-        path = self.folder / self._names[shard]
+        path = Path(*self._shards[shard])
         try:
             tar = _Tar(path)
         except OSError as error:
@@ -164,11 +176,12 @@ class ShardReader:
             key = self.key(row)
         except (OSError, ValueError):  # the index is gone too: give the row instead of the key
             key = f"row {row}"
+        folder, shard_file = self._shards[shard]
         error = DamagedSample(
-            f"{self.folder / self._names[shard]}: sample {key}, member {name} at byte {offset}: "
-            f"{what}; {remedy(self.folder)}"
+            f"{folder / shard_file}: sample {key}, member {name} at byte {offset}: {what}; "
+            f"{remedy(folder)}"
         )
-        error.shard, error.key, error.member = self._names[shard], key, name
+        error.shard, error.key, error.member = shard_file, key, name
         error.offset, error.row = offset, row
         return error
 

@@ -39,18 +39,26 @@ def emotion_loss(
 
 
 def cleared(
-    logits_BC: Tensor, target_BC: Tensor, valid_B: Tensor, smoothing: float
+    logits_BC: Tensor,
+    target_BC: Tensor,
+    valid_B: Tensor,
+    smoothing: float,
+    allowed_BC: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Scores in at least float32, and smoothed targets like them; zeros in rows that do not count.
 
     A target of zeros adds nothing to any loss whose terms are a target times something finite.
+    Targets are smoothed over the classes that are allowed, bool; None: all.
     """
     valid_B1 = valid_B.bool().unsqueeze(-1)
     # Zeroed before the logarithm: a NaN that is masked only afterwards still reaches the gradient,
     # because 0 times NaN is NaN.
     logits_BC = at_least_float32(logits_BC).masked_fill(~valid_B1, 0.0)
     target_BC = target_BC.to(logits_BC.dtype).masked_fill(~valid_B1, 0.0)
-    if smoothing:
+    if smoothing and allowed_BC is None:
         even = smoothing / logits_BC.shape[-1]
         target_BC = (target_BC * (1.0 - smoothing) + even) * valid_B1
+    elif smoothing and allowed_BC is not None:
+        even_BC = smoothing * allowed_BC / allowed_BC.sum(dim=-1, keepdim=True)
+        target_BC = (target_BC * (1.0 - smoothing) + even_BC) * valid_B1
     return logits_BC, target_BC

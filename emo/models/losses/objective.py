@@ -28,6 +28,9 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Any], Tensor]] = {
     "focal": focal,
 }
 
+# The score of a class that a row cannot have. Its probability is exactly 0; and a target of 0 times
+# the logarithm is 0, where that of minus infinity would be NaN.
+NEVER = -1e4
 MASS_UNIT = 2**-24  # weights of turns are summed over ranks as integers of this unit, exactly
 
 
@@ -99,7 +102,13 @@ class Objective:
             return dict(model(inputs, "parts"))
         return {"scores": model(inputs, self.output)}
 
-    def of_rows(self, outputs: Mapping[str, Tensor], target_BC: Tensor, valid_B: Tensor) -> Tensor:
+    def of_rows(
+        self,
+        outputs: Mapping[str, Tensor],
+        target_BC: Tensor,
+        valid_B: Tensor,
+        allowed_BC: Tensor | None = None,
+    ) -> Tensor:
         """The loss summed over the valid rows; the caller divides by the *global* batch's divisor.
 
         Rows that are not valid add exactly 0 to the loss and the gradients, whatever they hold.
@@ -108,8 +117,14 @@ class Objective:
             outputs: as `ask` gives them.
             target_BC: distributions to learn, float.
             valid_B: which rows count, bool.
+            allowed_BC: the classes that a row can have, bool; None: all. The scores of the others
+                get no gradient, and no share of the probability.
         """
-        logits_BC, target_BC = cleared(outputs["scores"], target_BC, valid_B, self.smoothing)
+        if allowed_BC is not None:  # a turn that was mixed with another corpus' has its classes too
+            allowed_BC = allowed_BC | (target_BC > 0)
+        logits_BC, target_BC = cleared(
+            outputs["scores"], target_BC, valid_B, self.smoothing, allowed_BC
+        )
         tables = self._on(logits_BC)
         if self.shift is not None:
             logits_BC = logits_BC * tables["factor"] + tables["offset"]
@@ -118,6 +133,8 @@ class Objective:
             # A row whose classes all weigh 0, or that does not count, keeps its zeros.
             sum_B1 = weighted_BC.sum(dim=-1, keepdim=True)
             target_BC = weighted_BC / torch.where(sum_B1 > 0, sum_B1, torch.ones_like(sum_B1))
+        if allowed_BC is not None:
+            logits_BC = logits_BC.masked_fill(~allowed_BC, NEVER)
         log_BC = logits_BC
         if self.output != "log_likelihoods":
             log_BC = torch.log_softmax(logits_BC, dim=-1)
