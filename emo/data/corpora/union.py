@@ -118,15 +118,6 @@ def corpus_names(datasets: Sequence[Dataset]) -> list[str]:
     return names
 
 
-def shares_of(shards: Shards, dataset: Corpora) -> np.ndarray | None:
-    """The weights of the corpora of `dataset` in `data.shards`, summing to 1; None without any."""
-    if not isinstance(shards, dict):
-        return None
-    weights = {folder.absolute(): weight for folder, weight in shards.items()}
-    given = np.array([weights[part.folder.absolute()] for part in dataset.parts])
-    return given / given.sum()
-
-
 def _own_name(folder: Path) -> str:
     try:
         corpus = yaml.safe_load((home_of(folder) / CONFIG).read_text(encoding="utf-8"))["corpus"]
