@@ -101,13 +101,11 @@ def read_with_spec(root: Path) -> int:
     return len(corpus.utterances)
 
 
-def measure(root: Path, how: str) -> tuple[float, float, int]:
-    """(seconds, GB at most, turns) of a process that reads `root`."""
+def measure(root: Path, how: str) -> tuple[float, float, float, int]:
+    """(seconds, seconds of CPU, GB at most, turns) of a process that reads `root`."""
     command = [sys.executable, __file__, "--measure", how, "--folder", str(root)]
-    seconds, memory, count = subprocess.run(
-        command, check=True, capture_output=True, text=True
-    ).stdout.split()
-    return float(seconds), float(memory), int(count)
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return float(told[0]), float(told[1]), float(told[2]), int(told[3])
 
 
 def main() -> None:
@@ -122,15 +120,18 @@ def main() -> None:
         reading = {"plain": read_plainly, "spec": read_with_spec}[options.measure]
         count = reading(options.folder)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(time.perf_counter() - started, memory, count)
+        print(time.perf_counter() - started, time.process_time(), memory, count)
         return
     with tempfile.TemporaryDirectory() as folder:
         root = options.folder or Path(folder) / "podcast"
         if not root.exists():
             make(root, options.rows)
         for how, name in (("plain", "lines and files, plainly"), ("spec", "msp_podcast.yaml")):
-            seconds, memory, count = measure(root, how)
-            print(f"{name}: {seconds:.1f} s, {memory:.2f} GB at most, {count:,} counted")
+            seconds, cpu, memory, count = measure(root, how)
+            print(
+                f"{name}: {seconds:.1f} s ({cpu:.1f} s of one core), {memory:.2f} GB at most, "
+                f"{count:,} counted"
+            )
 
 
 if __name__ == "__main__":

@@ -52,6 +52,9 @@ def join(rows: list[Row], one: Join, reading: Reading) -> None:
 
 
 def _key(source: Source, values: Mapping[str, Any]) -> str | None:
+    if source.column is not None and not source.map:
+        value = values.get(source.column)
+        return None if value is None else str(value).strip()
     pieces = [values.get(text) if is_column else text for is_column, text in source.parts]
     if any(piece is None for piece in pieces):
         return None

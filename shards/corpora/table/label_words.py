@@ -33,6 +33,8 @@ class LabelWords:
 
     def code(self, word: str | None, source: str) -> str:
         """The code of `word` at `source` (`file:line`); an unknown word is kept for `report`."""
+        if found := self._codes.get(word or ""):
+            return found
         written = _composed(word or "")
         code = self._codes.get(written)
         if code is None and not self._exact:

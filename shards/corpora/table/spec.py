@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -46,7 +47,7 @@ class Source(Config):
             raise ValueError("give exactly one of column, template, constant and file")
         return self
 
-    @property
+    @cached_property
     def parts(self) -> tuple[tuple[bool, str], ...]:
         """The value's pieces in order: (is a column's name, text)."""
         if self.column is not None:

@@ -19,7 +19,7 @@ from shards.corpora.base import (
     printable,
 )
 from shards.corpora.embedded import Embedded
-from shards.corpora.table.formats.text import open_text
+from shards.corpora.table.formats.text import read_text
 from shards.corpora.table.label_words import LabelWords
 from shards.corpora.table.layout import SPLITS
 from shards.corpora.table.rows import Row
@@ -59,6 +59,7 @@ class RowReader:
         self._audio_root = Path(os.path.abspath(self.root / (places.audio_root or "")))
         self._files = FileIndex()
         self._sources: dict[str, str] = {}  # utterance -> file:line
+        self._votes_seen: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def read(self, row: Row, number: int) -> tuple[Utterance, Order] | None:
         """The row's utterance and its order in the dialogue; None if an error makes it unusable."""
@@ -71,12 +72,14 @@ class RowReader:
         broken: dict[str, Any] = {
             name: printable(value)
             for name in facts
-            if (value := getattr(utterance, name)) is not None and printable(value) != value
+            if (value := getattr(utterance, name)) is not None
+            and not value.isascii()  # which is quick to see
+            and printable(value) != value
         }
         if broken:  # no file of ours could hold it
             what = f"{', '.join(broken)} at {row.source}: a name or text that is not UTF-8"
             self.problems.append(Problem(NOT_UNICODE, printable(utterance.id), what))
-        return replace(utterance, **broken), order
+        return (replace(utterance, **broken) if broken else utterance), order
 
     def _read(self, row: Row, number: int) -> tuple[Utterance, Order]:
         fields = self.spec.fields
@@ -143,6 +146,8 @@ class RowReader:
         """
         if "\0" in value:
             raise _BadValue(f"the {field} path {value!r} holds a byte that no name can have")
+        if value[0] not in "./" and "//" not in value and "/." not in value:
+            return f"{root}/{value}".replace("//", "/")  # almost all
         text = os.path.normpath(os.path.join(root, value))
         if anywhere:
             return text
@@ -177,8 +182,8 @@ class RowReader:
         try:
             if path is None:
                 raise FileNotFoundError(f"there is no file {printable(value)}")
-            with open_text(path, self.spec.encoding) as file:
-                return file.read().translate(_NO_MARKS).strip()
+            text = read_text(path, self.spec.encoding)
+            return (text if text.isascii() else text.translate(_NO_MARKS)).strip()
         except (OSError, UnicodeError) as error:
             self.problems.append(Problem(MISSING_TRANSCRIPT, name, str(error)))
             return None
@@ -206,7 +211,9 @@ class RowReader:
             codes = dict.fromkeys(self.words.code(word, row.source) for word in words if word)
             codes.pop(NO_MAJORITY, None)
             if codes:
-                result.append(tuple(codes))
+                # One object for all turns: few votes differ, and a corpus may have millions.
+                vote = tuple(codes)
+                result.append(self._votes_seen.setdefault(vote, vote))
         return tuple(result)
 
 
@@ -216,15 +223,18 @@ class _BadValue(Exception):
 
 def _value(field: str, source: Source, row: Row) -> str | None:
     """The field's text, or None where a cell that it needs is empty."""
-    pieces = []
+    pieces: list[str] = []
     for is_column, text in source.parts:
         piece = row.values.get(text) if is_column else text
         if piece is None or piece == "":
             return None
+        if type(piece) is str:
+            pieces.append(piece)
+            continue
         if isinstance(piece, list | Mapping | bytes | Embedded):
             raise _BadValue(f"{field}: column {text!r} holds {type(piece).__name__}, not text")
         pieces.append(str(piece))
-    value = "".join(pieces)
+    value = pieces[0] if len(pieces) == 1 else "".join(pieces)
     if not source.map:
         return value
     if value not in source.map:

@@ -11,6 +11,7 @@ they are named), `raters` the others (also rater and other, which holds secondar
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 
 from shards.corpora.table.formats.text import open_text
@@ -35,15 +36,20 @@ def read_raters(one: Request) -> Table:
     """One row a rater and clip; a line that stands twice in its block counts once."""
     columns, records = {"clip", "rater", "label", "other"}, Records()
     twice, seen, block = 0, set[tuple[str, ...]](), ""
+    quick = {*one.needed} <= {"clip", "label"}
     for clip, fields, where in _lines(one):
         if clip != block:
             block, seen = clip, set()
         if fields[0] == clip:
             continue
-        if tuple(fields) in seen:
+        facts = tuple(fields)
+        if facts in seen:
             twice += 1
             continue
-        seen.add(tuple(fields))
+        seen.add(facts)
+        if quick and len(fields) > 1 and ":" not in fields[1]:
+            records.append(({"clip": clip, "label": sys.intern(fields[1])}, where))
+            continue
         words, numbers = _fields(fields[1:])
         row = dict(zip(("label", "other"), [*words, "", ""], strict=False))
         wanted = {"clip": clip, "rater": fields[0], **row, **numbers}
@@ -59,12 +65,13 @@ def _lines(one: Request) -> Iterator[tuple[str, list[str], str]]:
     clip, path = "", str(one.path)
     with open_text(one.path, one.layout.encoding) as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
+            line = line.strip()
+            if not line:
                 clip = ""
                 continue
-            fields = [field.strip() for field in line.strip().rstrip(";").split(";")]
-            if CLIP.search(fields[0]):
-                clip = fields[0]
+            fields = [field.strip() for field in line.rstrip(";").split(";")]
+            if not clip or CLIP.search(fields[0]):
+                clip = fields[0] if CLIP.search(fields[0]) else ""
             if not clip:
                 one.errors.add(
                     f"{path}:{number}", f"a rater's line without a clip's before it: {fields[0]!r}"

@@ -41,6 +41,16 @@ def open_text(path: Path, encoding: str | Sequence[str]) -> Iterator[TextIO]:
                 yield io.StringIO(decode(content.read(), encoding), newline="")
 
 
+def read_text(path: Path, encoding: str | Sequence[str]) -> str:
+    """The whole of a small text file, as `open_text` would read it."""
+    content = path.read_bytes()
+    if content[:2] == GZIP:
+        content = gzip.decompress(content)
+    if not isinstance(encoding, str):
+        return decode(content, encoding)
+    return content.decode(encoding).removeprefix(MARK)
+
+
 def decode(content: bytes, encodings: Sequence[str]) -> str:
     """`content` in the first of `encodings` that it fits; its byte order mark decides.
 
