@@ -72,7 +72,7 @@ def load_encoder(name: str, setting: str) -> Any:
             f"{setting}: the weights in {name!r} do not fit its config.json:\n  "
             + "\n  ".join(problems)
         )
-    return without_pooler(encoder)
+    return without_pooler(only_encoder(encoder))
 
 
 # What transformers raises for a folder that is none of its own; ImportError where it wants a
@@ -152,7 +152,7 @@ def build_encoder(description: dict[str, Any]) -> Any:
     settings = dict(description)
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     with _unsharded():
-        return without_pooler(AutoModel.from_config(config))
+        return without_pooler(only_encoder(AutoModel.from_config(config)))
 
 
 def describe_encoder(encoder: Any) -> dict[str, Any]:
@@ -160,6 +160,13 @@ def describe_encoder(encoder: Any) -> dict[str, Any]:
     description = json.loads(encoder.config.to_json_string(use_diff=False))
     description.pop("_name_or_path", None)  # a path of the machine it was trained on
     return description
+
+
+def only_encoder(model: Any) -> Any:
+    """`model`, or the encoder of one that has a decoder too, as Whisper has."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        return model.get_encoder()
+    return model
 
 
 def without_pooler(encoder: Any) -> Any:

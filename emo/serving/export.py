@@ -17,7 +17,8 @@ from typing import Any
 
 from emo.metrics import METRICS, Metric
 from emo.modalities import MODALITIES
-from emo.models.model import CONFIG, WEIGHTS, EmotionModel
+from emo.models.model import CONFIG, WEIGHTS, EmotionModel, rebuild
+from emo.models.tuning import has_adapters, merged
 from emo.runs import checkpoint, files
 from emo.runs.finished import read_record, read_results
 from emo.serving.dialogue import DialoguePredictor, branch_runs, members_of
@@ -62,6 +63,12 @@ def export(run: Path, folder: Path) -> None:
         sources = branch_runs(run, facts)
         config["members"] = members_of(facts["context"])
     weights = checkpoint.read_weights(chosen)
+    description = facts["recipe"]["description"]
+    if has_adapters(description):
+        model = rebuild(description)
+        model.load_state_dict(weights)
+        weights, description = merged(model, description)
+        config["recipe"] = facts["recipe"] | {"description": description}
     draft = atomic.temporary(folder)
     try:
         with atomic.disk_errors(folder):

@@ -39,7 +39,8 @@ class OptimConfig(Config):
     For `warmup_steps`, or `warmup_fraction` of all steps, the rate rises linearly to `lr`. Then it
     falls by `schedule`, and would reach `final` times `lr` one step after the last. `clip` bounds
     the norm of the whole gradient; None turns that off. With `decay_vectors` False, biases and
-    norms get no weight decay.
+    norms get no weight decay. With `layer_decay` below 1, each layer of a pretrained encoder learns
+    at that factor of the rate of the layer above it; the uppermost at that factor of its group's.
     """
 
     name: Literal["adam", "adamw"] = "adam"
@@ -48,6 +49,7 @@ class OptimConfig(Config):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
     decay_vectors: bool = True
+    layer_decay: float = Field(1.0, gt=0, le=1)
     clip: float | None = Field(None, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = Field(0, ge=0)

@@ -10,6 +10,7 @@ and ZeRO and FSDP never meet another set of trained ones. (A part that never tra
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from emo.distributed.config import RuntimeMismatch
 from emo.distributed.runtime import library_remarks_hidden
 from emo.training.config import REST, OptimConfig
 from shards.errors import UserError
+
+# The number of a transformer layer in a parameter's name, as transformers writes it.
+LAYER = re.compile(r"\.encoder\.(?:encoder\.)?layers?\.(\d+)\.")
 
 
 class OptimError(UserError):
@@ -58,15 +62,17 @@ def set_learning_rates(
     """Write `learning_rates` into the optimizer, before its step; returns them for the log."""
     rates = learning_rates(step, total, epoch, config)
     for group in optimizer.param_groups:
-        group["lr"] = rates[group["group"]]
+        group["lr"] = rates[group["group"]] * group["factor"]
     return rates
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
     """The trainable parameters of `model` as torch's parameter groups, one dict a group.
 
-    Besides `params`, `lr` and `weight_decay`, each dict has `group`, the configured name. Without
-    `decay_vectors`, one group may be two dicts of the same name. A parameter belongs to the group
+    Besides `params`, `lr` and `weight_decay`, each dict has `group`, the configured name, and
+    `factor`, which multiplies the rate of its group: 1 without `layer_decay`. Without
+    `decay_vectors`, one group may be two dicts of the same name, and with `layer_decay` one for
+    each layer. A parameter belongs to the group
     with the longest match. Call this before the model is wrapped: wrappers change names.
 
     Raises:
@@ -74,16 +80,18 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
     """
     # Longest first, so that `next` below finds the longest match.
     prefixes = sorted(config.groups.items(), key=lambda item: -len(item[1].match))
-    members: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    members: dict[tuple[str, bool, float], list[nn.Parameter]] = {}
+    factors = layer_factors(model, config.layer_decay)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         group = next((key for key, g in prefixes if _begins(name, g.match)), REST)
         decays = config.decay_vectors or parameter.ndim > 1
-        members.setdefault((group, decays), []).append(parameter)
+        key = (group, decays, factors.get(name, 1.0))
+        members.setdefault(key, []).append(parameter)
 
     for name, wanted in config.groups.items():
-        if not any(group == name for group, _ in members):
+        if not any(group == name for group, _, _ in members):
             raise OptimError(
                 f"optim.groups.{name}: no trainable parameter begins with {wanted.match!r}; "
                 f"the model has {', '.join(_heads(model))}. Correct the match, or remove the group "
@@ -93,18 +101,41 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
         raise OptimError("the model has no trainable parameter: shorten model.freeze")
 
     groups = []
-    for (name, decays), parameters in members.items():
+    for (name, decays, factor), parameters in members.items():
         own = config.groups.get(name)
         decay = config.weight_decay if own is None or own.weight_decay is None else own.weight_decay
         groups.append(
             {
                 "params": parameters,
-                "lr": config.lr if own is None else own.lr,
+                "lr": (config.lr if own is None else own.lr) * factor,
                 "weight_decay": decay if decays else 0.0,
                 "group": name,
+                "factor": factor,
             }
         )
     return groups
+
+
+def layer_factors(model: nn.Module, decay: float) -> dict[str, float]:
+    """The factor on the rate of each parameter of pretrained encoders, by name; others are missing.
+
+    Of L layers, the one numbered l from 0 has decay^(L - l), and what stands before the first, or
+    beside them, decay^(L + 1) (Bao et al. 2021, "BEiT", whose head has 1, as here).
+    """
+    if decay == 1:
+        return {}
+    names = [name for name, _ in model.named_parameters() if ".encoder." in f".{name}"]
+    found = {name: LAYER.search(name) for name in names}
+    depth: dict[str, int] = {}  # layers of the encoder of each branch
+    for name, match in found.items():
+        branch = name.split(".")[0]
+        if match is not None:
+            depth[branch] = max(depth.get(branch, 0), int(match[1]) + 1)
+    factors = {}
+    for name, match in found.items():
+        layers = depth.get(name.split(".")[0], 0)
+        factors[name] = decay ** (layers + 1 if match is None else layers - int(match[1]))
+    return factors
 
 
 def build_optimizer(

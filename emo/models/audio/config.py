@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from emo.models.parts import BranchConfig, Dropout, PoolingName
+from emo.models.parts import BranchConfig, Dropout, LoraConfig, PoolingName, check_tuning
 from shards.configfile import Config
 
 
@@ -96,12 +96,13 @@ class DnnElmConfig(ElmBranchConfig):
 class SpeechEncoderConfig(BranchConfig):
     """Audio: a pretrained speech encoder over the waveform, then two linear layers.
 
-    `encoder` is a name on the Hugging Face hub, or a folder: wav2vec 2.0, HuBERT or WavLM. `tune`
-    says which part of it is trained: nothing (only a weighting of its layers is learnt), the
-    transformer after its convolutions, or everything. `normalise` scales every clip to mean 0 and
-    variance 1; None follows the encoder's own preprocessing. `pooling` over time is one of
-    `emo.models.pooling`. `hidden` is the width between the
-    linear layers; `dropout` acts there.
+    `encoder` is a name on the Hugging Face hub, or a folder: wav2vec 2.0 (XLS-R), HuBERT, WavLM,
+    data2vec and their kin, the encoder of Whisper, or w2v-BERT. `tune` says which part of it is
+    trained: nothing (only a weighting of its layers is learnt), the transformer after its
+    convolutions, or everything; the lowest `frozen_layers` are then left as they are. `lora`
+    trains adapters beside an encoder of which nothing is tuned. `normalise` scales every clip to
+    mean 0 and variance 1; None follows the encoder's own preprocessing. `pooling` over time is one
+    of `emo.models.pooling`. `hidden` is the width between the linear layers; `dropout` acts there.
     """
 
     reads_waveform: ClassVar[bool] = True
@@ -109,11 +110,18 @@ class SpeechEncoderConfig(BranchConfig):
     kind: Literal["speech_encoder"]
     encoder: str
     tune: Literal["nothing", "transformer", "everything"] = "nothing"
+    frozen_layers: int = Field(0, ge=0)
+    lora: LoraConfig | None = None
     normalise: bool | None = None
     pooling: PoolingName = "mean"
     hidden: int = Field(256, gt=0)
     dropout: Dropout = 0.2
     activation_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _tuned_in_one_way(self) -> SpeechEncoderConfig:
+        check_tuning(self.tune, self.frozen_layers, self.lora)
+        return self
 
 
 def _kind_named(given: Any) -> Any:

@@ -6,7 +6,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from emo.models.parts import BranchConfig, Dropout, PoolingName, check_heads
+from emo.models.parts import (
+    BranchConfig,
+    Dropout,
+    LoraConfig,
+    PoolingName,
+    check_heads,
+    check_tuning,
+)
 from shards.configfile import Config
 
 SOURCES = ("encoder", "build")  # where an encoder may come from: keys of `TextBranchConfig`
@@ -33,12 +40,19 @@ class TextBranchConfig(BranchConfig):
 
     Exactly one of `encoder` (a name on the Hugging Face hub, or a folder) and `build` is set.
     `pooling` takes the first position's vector (cls), or one of `emo.models.pooling` over a line's
-    word pieces.
+    word pieces. `layers` are read as `last`, or as a learnt weighting of all. `tune` says whether
+    the encoder is trained (everything) or only what stands behind it (nothing); the lowest
+    `frozen_layers` are left as they are. `lora` trains adapters beside an encoder of which nothing
+    is tuned.
     """
 
     encoder: str | None = None
     build: SmallBertConfig | None = None
     pooling: PoolingName | Literal["cls"] = "cls"
+    layers: Literal["last", "weighted"] = "last"
+    tune: Literal["nothing", "everything"] = "everything"
+    frozen_layers: int = Field(0, ge=0)
+    lora: LoraConfig | None = None
     dropout: Dropout = 0.1
     activation_checkpointing: bool = False
 
@@ -46,6 +60,7 @@ class TextBranchConfig(BranchConfig):
     def _one_source(self) -> TextBranchConfig:
         if sum(getattr(self, source) is not None for source in SOURCES) != 1:
             raise ValueError("set either encoder (a hub name or a folder) or build (its sizes)")
+        check_tuning(self.tune, self.frozen_layers, self.lora)
         return self
 
     @property

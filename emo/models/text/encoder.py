@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from emo.models.branch import Branch, BranchOutput, ModelError
 from emo.models.pooling import Pooling, make_pooling
 from emo.models.pretrained import build_encoder, describe_encoder, load_encoder, without_pooler
 from emo.models.text.config import TextBranchConfig
+from emo.models.tuning import add_lora, freeze_lowest
 
 
 class TextBranch(Branch):
@@ -50,6 +52,14 @@ class TextBranch(Branch):
         if config.activation_checkpointing:
             # The reentrant kind gives no gradients at all where the input needs none, as tokens.
             encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        if config.tune == "nothing":
+            encoder.requires_grad_(False)
+        freeze_lowest(encoder, config.frozen_layers, "model.text")
+        add_lora(encoder, config.lora, "model.text")
+        self.learns = config.tune != "nothing" or config.lora is not None
+        if config.layers == "weighted":
+            self.layer_weights = nn.Parameter(torch.zeros(encoder.config.num_hidden_layers + 1))
+        self.weighted = config.layers == "weighted"
         self.encoder = encoder
         self.kind = str(encoder.config.model_type)
         self.padding = _padding(encoder)
@@ -78,12 +88,28 @@ class TextBranch(Branch):
         attended_BL[:, 0] |= ~present_B
         # Padding may hold anything, even what is no id at all: the encoder gets its own.
         tokens_BL = tokens_BL.masked_fill(~mask_BL, self.padding)
-        states_BLD = self.encoder(input_ids=tokens_BL, attention_mask=attended_BL.long())[0]
-
+        # A frozen encoder keeps no activations; inside `torch.no_grad` nothing is turned on again.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.learns):
+            heard = self.encoder(
+                input_ids=tokens_BL,
+                attention_mask=attended_BL.long(),
+                output_hidden_states=self.weighted,
+            )
+        states_BLD = heard[0]
+        if self.weighted:
+            weights_N = torch.softmax(self.layer_weights, dim=0)
+            states_BLD = torch.einsum("n,nbld->bld", weights_N, torch.stack(heard.hidden_states))
         vector_BD = self.pool(states_BLD, attended_BL)
         vector_BD = vector_BD * present_B.unsqueeze(-1).to(vector_BD.dtype)
         vector_BD = self.dropout(vector_BD)
         return BranchOutput(self.head(vector_BD), vector_BD, present_B, states_BLD, mask_BL)
+
+    def train(self, mode: bool = True) -> TextBranch:
+        """As in torch, except that an encoder that learns nothing stays in evaluation mode."""
+        super().train(mode)
+        if not self.learns:
+            self.encoder.eval()
+        return self
 
     def check_length(self, length: int) -> None:
         """Raise ModelError where the encoder has fewer positions than `length` tokens."""

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from emo.models.config import ModelConfig
+from emo.models.model import EmotionModel
 from emo.training.config import REST, GroupConfig, OptimConfig
 from emo.training.optim import (
     OptimError,
@@ -197,3 +199,21 @@ def test_settings_that_contradict_themselves(settings, message):
 def test_group_configs_are_strict():
     with pytest.raises(ConfigError, match="did you mean 'match'"):
         parse(GroupConfig, {"matches": "text", "lr": 1.0}, where="test")
+
+
+def test_each_layer_of_an_encoder_learns_at_a_factor_of_the_one_above():
+    sizes = {"hidden": 8, "layers": 3, "heads": 2, "intermediate": 8, "positions": 16}
+    model = EmotionModel(parse(ModelConfig, {"text": {"build": sizes}}, "the test"), 4, {"text": 9})
+    group = {"text": GroupConfig(match="text.encoder", lr=1e-3)}
+    settings = config(lr=1e-2, layer_decay=0.5, groups=group, decay_vectors=False)
+    optimizer = build_optimizer(model, settings)
+    set_learning_rates(optimizer, 0, 10, 0, settings)
+    names = {id(p): name for name, p in model.named_parameters()}
+    rates = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates.keys() == dict(model.named_parameters()).keys()
+    expected = {"embeddings": 1e-3 / 16, "layer.0": 1e-3 / 8, "layer.1": 1e-3 / 4,
+                "layer.2": 1e-3 / 2, "head": 1e-2}  # fmt: skip
+    for name, rate in rates.items():
+        assert rate == pytest.approx(next(r for part, r in expected.items() if part in name)), name
+    plain = build_optimizer(model, config(lr=1e-2, groups=group))
+    assert len(plain.param_groups) == 2

@@ -105,7 +105,7 @@ def test_under_zero_3_an_encoder_is_loaded_whole(speech_checkpoints, clips):
 
 
 def test_other_encoders_are_refused(checkpoints, tmp_path):
-    with pytest.raises(ModelError, match=r"is a bert: give one of wav2vec2, hubert, wavlm"):
+    with pytest.raises(ModelError, match=r"is a bert which reads neither waveforms"):
         loaded(checkpoints["bert"])
     with pytest.raises(ModelError, match=r"model.audio.encoder: there is no folder /no/such"):
         loaded("/no/such/folder")

@@ -9,7 +9,7 @@ import transformers
 from torch import nn
 
 from emo.models.audio.config import SpeechEncoderConfig
-from emo.models.audio.speech_encoder import ClipNorm
+from emo.models.audio.fronts import ClipNorm
 from emo.models.branch import ModelError
 from emo.models.config import ModelConfig
 from emo.models.model import EmotionModel, rebuild

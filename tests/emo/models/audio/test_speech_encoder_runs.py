@@ -117,6 +117,24 @@ def test_frozen_beside_text_and_its_vectors(settings, encoder, heard, tmp_path, 
     assert {len(reader.read(row)["audio_vector"]) for row in range(120)} == {16}
 
 
+def test_adapters_are_trained_saved_and_exported_merged(settings, tiny_corpus, tmp_path):
+    """The exported model has no adapters, and predicts what the run predicts."""
+    from safetensors.torch import load_file
+
+    lora = {"lora": {"rank": 2, "targets": ["v_proj", "output_dense"]}}
+    raw = settings("lora", branch=lora, optim__lr=0.02, train__epochs=1)
+    assert train(parse(ExperimentConfig, raw, "the test")) == "done"
+    run, folder = tmp_path / "lora", tmp_path / "exported"
+    export(run, folder)
+    assert not [name for name in load_file(folder / "model.safetensors") if "lora" in name]
+    here, there = Predictor.from_run(run), Predictor.from_export(folder)
+    assert any(p.abs().sum() > 0 for n, p in here.model.named_parameters() if "lora_B" in n)
+    for sound in sorted(tiny_corpus.glob("*.wav"))[:4]:
+        found = there.predict(sound, None)
+        assert found == pytest.approx(here.predict(sound, None), abs=1e-6)
+        assert max(found.values()) - min(found.values()) > 1e-3
+
+
 def test_the_rate_must_be_the_encoders(settings, encoder, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(encoder, other)
