@@ -42,4 +42,8 @@ stage "5/6 their fusion"
 train fusion "init.text=$runs/text" "init.audio=$runs/audio"
 stage "6/6 comparison on the test part"
 emo compare "$runs/text" "$runs/audio" "$runs/fusion" --markdown "$runs/table.md"
-echo "watch it: .venv/bin/tensorboard --logdir $runs"
+emo report "$runs/text" "$runs/audio" "$runs/fusion" -o "$runs/report.html" --title "The sample corpus"
+cat <<END
+read it:  $runs/report.html, in any browser: xdg-open $PWD/$runs/report.html
+watch it: .venv/bin/tensorboard --logdir $runs, then http://localhost:6006
+END

@@ -43,6 +43,7 @@ LAYERS = [
     ("emo.evaluation",),
     ("emo.training",),
     ("emo.comparison",),
+    ("emo.report",),
     ("emo.serving",),
     ("emo",),  # the front door, `from emo import load`: it imports when it is called
     ("emo.commands",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,27 @@ from emo.comparison.rows import needs_grouping, rows_of
 from shards import atomic
 
 
-def compare(
-    runs: Sequence[Path], part: str, *, markdown: Path | None = None, csv: Path | None = None
-) -> None:
-    """Print the tables of `runs`, and write them to the files `markdown` and `csv` if given.
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side, or cross-validations: `rows` and `topics` make the tables.
 
-    All of them are runs, or all are folders of cross-validations.
+    Attributes:
+        systems: by the name of its row, the results of the run, or of each fold.
+    """
+
+    systems: dict[str, list[Result]]
+    rows: list[tables.Row]
+    title: str
+    notes: list[str]
+    topics: tables.Topics
+
+    def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        """Heading, column names and body of each table."""
+        return tables.all_tables(self.rows, self.title, self.topics)
+
+
+def comparison_of(runs: Sequence[Path], part: str) -> Comparison:
+    """The comparison of `runs`: all of them are runs, or all are folders of cross-validations.
 
     Raises:
         CompareError: two runs are not comparable, or there is no such part.
@@ -30,15 +46,31 @@ def compare(
         found = cross_validations.open_all(runs, part)
         rows, topics = cross_validations.rows_of(found), cross_validations.TOPICS
         title, notes = cross_validations.title_of(found, part), cross_validations.notes_of(found)
+        results = [list(one.folds.values()) for one in found]
     else:
-        results = load_results(runs, part)
-        rows, topics = rows_of(results), tables.TOPICS
-        title, notes = title_of(results[0]), notes_of(results)
-    tables.show(rows, title, notes, topics)
+        plain = load_results(runs, part)
+        rows, topics = rows_of(plain), tables.TOPICS
+        title, notes = title_of(plain[0]), notes_of(plain)
+        results = [[one] for one in plain]
+    names = [row["run"] for row in rows]
+    return Comparison(dict(zip(names, results, strict=True)), rows, title, notes, topics)
+
+
+def compare(
+    runs: Sequence[Path], part: str, *, markdown: Path | None = None, csv: Path | None = None
+) -> None:
+    """Print the tables of `runs`, and write them to the files `markdown` and `csv` if given.
+
+    Raises:
+        CompareError, RunError: as `comparison_of`.
+    """
+    found = comparison_of(runs, part)
+    tables.show(found.rows, found.title, found.notes, found.topics)
     if markdown is not None:
-        atomic.write(markdown, tables.markdown(rows, title, notes, topics).encode())
+        text = tables.markdown(found.rows, found.title, found.notes, found.topics)
+        atomic.write(markdown, text.encode())
     if csv is not None:
-        atomic.write(csv, tables.csv(rows).encode())
+        atomic.write(csv, tables.csv(found.rows).encode())
 
 
 def title_of(result: Result) -> str:

@@ -108,7 +108,7 @@ def _wa(row: Row) -> str:
 def show(rows: Sequence[Row], title: str, notes: Sequence[str], topics: Topics = TOPICS) -> None:
     """Print to the terminal; if the output goes to a file, 140 columns wide."""
     console = Console(width=None if Console().is_terminal else 140)
-    for heading, (names, body) in _tables(rows, title, topics):
+    for heading, names, body in all_tables(rows, title, topics):
         console.print(heading, style="bold", highlight=False)
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for name in names:
@@ -123,7 +123,7 @@ def show(rows: Sequence[Row], title: str, notes: Sequence[str], topics: Topics =
 def markdown(rows: Sequence[Row], title: str, notes: Sequence[str], topics: Topics = TOPICS) -> str:
     """The tables of `show` in Markdown."""
     lines = []
-    for heading, (names, body) in _tables(rows, title, topics):
+    for heading, names, body in all_tables(rows, title, topics):
         lines += [f"**{heading}**", "", "| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
         lines += ["| " + " | ".join(line) + " |" for line in body]
         lines.append("")
@@ -140,13 +140,13 @@ def csv(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def _tables(
+def all_tables(
     rows: Sequence[Row], title: str, topics: Topics
-) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
+) -> list[tuple[str, list[str], list[list[str]]]]:
     """Heading, column names and body of each table that is not empty for these rows."""
-    tables = [(topic or title, cells(rows, columns)) for topic, columns in topics.items()]
-    tables = [(heading, (names, body)) for heading, (names, body) in tables if len(names) > 1]
+    tables = [(topic or title, *cells(rows, columns)) for topic, columns in topics.items()]
+    tables = [one for one in tables if len(one[1]) > 1]
     systems = by_system(rows) if topics is TOPICS else None
     if systems is not None:
-        tables.append(("Systems by modality", systems))
+        tables.append(("Systems by modality", *systems))
     return tables

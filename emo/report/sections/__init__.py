@@ -1,0 +1,1 @@
+"""What the page says, a file a section: facts in, words and charts out."""
