@@ -76,6 +76,10 @@ def parse_words(
         keys: gives the configuration's keys, called where `--epochs 3` is to be explained.
     """
     args, rest = parser.parse_known_args(arguments)
+    try:
+        Path.cwd()
+    except FileNotFoundError:  # worker processes could not be started
+        parser.error("the folder that this shell stands in is gone: `cd` to one that is there")
     command: argparse.ArgumentParser = args.parser
     name = next((one for one in ("overrides", "settings") if hasattr(args, one)), None)
     for option in rest:

@@ -65,3 +65,20 @@ def test_words_of_a_build_are_given_once(tmp_path, capsys):
     with pytest.raises(SystemExit):
         shards.__main__.main(["verify", "F", "--workers", "1", "--workers", "2"])
     assert "usage: emo-shards verify" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_gone_under_the_shell_is_told(tmp_path):
+    import subprocess
+    import sys
+
+    (tmp_path / "gone").mkdir()
+    program = (
+        "import os, sys; os.rmdir(os.getcwd()); from shards.__main__ import main; "
+        "sys.exit(main(['verify', '/tmp']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path / "gone", capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert "is gone" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -133,6 +133,10 @@ class RowReader:
             self.bad_audio.append(Problem(KNOWN_BAD, name, self.spec.bad_audio[name]))
         path = Path(self._inside("audio", value, self._audio_root, self._absolute))
         there = self._files.find(path)
+        plain = value.strip().replace("\\", "/")
+        if there is None and plain != value:  # blanks around it, or written under Windows
+            path = Path(self._inside("audio", plain, self._audio_root, self._absolute))
+            there = self._files.find(path)
         if there is None:
             what = f"there is no file {printable(path)}"
             self.problems.append(Problem(MISSING_AUDIO, name, what))

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from shards.corpora.table.layout import POINTER, Records, Request, Table, pointer
 
@@ -77,6 +77,15 @@ def read(one: Request) -> Table:
     return Table({key for values, _ in records for key in values}, records)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values. JSON's readers would take the last of equal keys."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = sorted(name for name in found if sum(name == one for one, _ in pairs) > 1)
+        raise ValueError(f"the key {', '.join(map(repr, twice))} stands there twice")
+    return found
+
+
 def json_lines(one: Request, lines: TextIO) -> Records:
     """The objects of the lines; a line that holds none is an error of the corpus."""
     records: Records = []
@@ -87,7 +96,7 @@ def json_lines(one: Request, lines: TextIO) -> Records:
         if number == 1 and line.startswith(POINTER):
             raise pointer(one.path)
         try:
-            values = json.loads(line, parse_constant=_constant)
+            values = json.loads(line, parse_constant=_constant, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             one.errors.add(where, f"not JSON: {error}")
             continue

@@ -298,3 +298,18 @@ def test_a_table_outside_the_root_can_be_named_from_the_root_of_all(tmp_path):
         read(tmp_path / "wav", simple(tables="../t.csv"))
     found = read("/", simple(tables=str(tmp_path / "t.csv")[1:]))
     assert by_id(found)["a"].audio == tmp_path / "wav/a.wav"
+
+
+@pytest.mark.parametrize("path", [" wav/a.wav ", "wav\\a.wav", ".\\wav\\a.wav"])
+def test_paths_with_blanks_around_them_or_of_windows(path, tmp_path):
+    (tmp_path / "table.csv").write_text(f"id,path,text,emotion\n1,{path},x,joy\n")
+    touch(tmp_path, "wav/a.wav")
+    [one] = read(tmp_path, simple()).utterances
+    assert one.audio == tmp_path / "wav/a.wav"
+
+
+def test_a_name_that_has_a_backslash_or_blanks_is_taken_first(tmp_path):
+    (tmp_path / "table.csv").write_text("id,path,text,emotion\n1,a\\b.wav,x,joy\n2, c.wav,x,joy\n")
+    touch(tmp_path, "a\\b.wav", " c.wav", "a/b.wav", "c.wav")
+    found = [one.audio.name for one in read(tmp_path, simple()).utterances]
+    assert found == ["a\\b.wav", " c.wav"]

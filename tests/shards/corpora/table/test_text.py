@@ -142,3 +142,9 @@ def test_numbers_of_a_spec_inside_a_configuration_are_text(tmp_path):
     spec = text_spec("t.csv", labels={"0": "hap"})
     spec["fields"] = spec["fields"] | {"session": {"constant": 3}}
     assert read(tmp_path, yaml.safe_load(yaml.safe_dump(spec))).utterances[0].session == "3"
+
+
+def test_a_key_twice_in_a_line_of_json_is_refused(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"id": "1", "text": "a", "text": "b", "emotion": "joy"}\n')
+    with pytest.raises(CorpusError, match=r"t\.jsonl:1: .*the key 'text' stands there twice"):
+        read(tmp_path, text_spec("t.jsonl"))
