@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 # The rooms, lowest first: a module imports from its own room and from rooms in lines above it.
 # Rooms in one line do not know each other. A name that is not a folder is a module.
 LAYERS = [
-    ("shards", "shards.errors", "shards.yaml_text", "shards.configfile", "shards.atomic",
-     "shards.progress", "shards.processes", "shards.command_line"),
+    ("shards", "shards.errors", "shards.yaml_text", "shards.configfile",
+     "shards.atomic", "shards.progress", "shards.processes", "shards.command_line"),
     ("shards.corpora",),
     ("shards.extract",),
     ("shards.store",),
@@ -27,7 +27,7 @@ LAYERS = [
     ("shards.config",),  # puts the rooms' settings together for the job
     ("shards.build",),
     ("shards.__main__",),
-    ("emo.modalities", "emo.metrics", "emo.mixing"),
+    ("emo.modalities", "emo.metrics", "emo.mixing", "emo.settings"),
     ("emo.models.parts",),
     ("emo.models.text.config", "emo.models.audio.config", "emo.models.fusion.config",
      "emo.models.context.config", "emo.models.losses.config"),
@@ -180,6 +180,8 @@ HEAVY = "{'torch', 'transformers', 'librosa', 'sklearn', 'pyarrow', 'accelerate'
         ("emo", ["--help"], "usage:"),
         ("shards", ["--help"], "usage:"),
         ("emo", ["config", "configs/sample/fusion.yaml"], "global_batch:"),
+        ("emo", ["fields", "optim"], "optim.lr"),
+        ("emo", ["fields", "--shards", "audio"], "audio.sample_rate"),
     ],
 )
 def test_commands_that_compute_nothing_need_no_heavy_import(package, arguments, answer):
@@ -203,4 +205,26 @@ def test_commands_that_compute_nothing_need_no_heavy_import(package, arguments, 
 @pytest.mark.parametrize("module", ["emo.config", "shards.config"])
 def test_configurations_need_no_heavy_import(module):
     done = run(f"import sys, {module}\nheavy = {HEAVY} & set(sys.modules)\nassert not heavy, heavy")
+    assert done.returncode == 0, done.stderr
+
+
+# What a person would wait for before a model that does not need it predicts: half of it is most of
+# a second each.
+UNUSED = (
+    "{'transformers', 'librosa', 'numba', 'sklearn', 'torchaudio', 'pyarrow', 'accelerate', "
+    "'deepspeed', 'sympy', 'tensorboard', 'torch.distributed.tensor'}"
+)
+
+
+@pytest.mark.parametrize("module", ["emo.serving.loading", "emo.serving.many.job"])
+def test_prediction_imports_what_it_uses_alone(module):
+    done = run(
+        f"import sys, {module}\nfound = {UNUSED} & set(sys.modules)\nassert not found, found"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["emo.comparison.compare", "emo.commands.results.runs", "emo"])
+def test_looking_at_results_needs_no_torch(module):
+    done = run(f"import sys, {module}\nassert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr

@@ -52,6 +52,11 @@ class Experiment:
     objective: Objective
     parameters: int  # trained
 
+    @property
+    def size(self) -> int:
+        """Parameters of the model, frozen ones included; before a strategy cuts them up."""
+        return sum(one.numel() for one in self.model.parameters())
+
     @classmethod
     def build(
         cls, runtime: Runtime, config: ExperimentConfig, *, trained: Path | None = None

@@ -118,6 +118,23 @@ def lock(run: Path) -> int:
     return handle
 
 
+def in_use(run: Path) -> bool:
+    """Whether a process holds the lock of the run folder; False where there are no locks."""
+    try:
+        handle = os.open(run / files.LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
 def _resumable(config: ExperimentConfig) -> Path | None:
     folder = files.checkpoints(config.run)
     present = files.config(config.run).exists()

@@ -83,6 +83,7 @@ def facts(experiment: Experiment) -> dict[str, Any]:
         "kinds": model.kinds() if isinstance(model, EmotionModel) else {},
         "seed": config.train.seed,
         "parameters": experiment.parameters,
+        "size": experiment.size,
         "code": code_version(),
     }  # fmt: skip
 

@@ -110,7 +110,7 @@ def card(facts: dict[str, Any], results: dict[str, Any]) -> str:
     return f"""# {facts["name"]}
 
 Speech emotion recognition from {inputs}: {", ".join(facts["classes"])}.
-{facts["parameters"]:,} trained parameters. Probabilities are at temperature
+{_size(facts)}. Probabilities are at temperature
 {results["temperature"]:.2f}, fitted on validation (`Predictor` uses it).
 
 | part | utterances | {" | ".join(metric.heading for metric in shown)} |
@@ -135,6 +135,13 @@ from emo import load
 The labels are what a few annotators of one corpus agreed on. They say little about what a person
 feels, about other languages, microphones and occasions; decide nothing about people by them.
 """
+
+
+def _size(facts: Mapping[str, Any]) -> str:
+    trained = f"{facts['parameters']:,}"
+    if facts.get("size", facts["parameters"]) == facts["parameters"]:  # older runs have no size
+        return f"{trained} trained parameters"
+    return f"{facts['size']:,} parameters, {trained} of them trained in this run"
 
 
 def _use(facts: Mapping[str, Any]) -> str:

@@ -334,7 +334,7 @@ def banner(run: Run, progress: Progress) -> str:
         [
             f"model {config.name}: {' + '.join(config.model.children())}"
             + (f", frozen {' + '.join(config.model.freeze)}" if config.model.freeze else "")
-            + f" · {experiment.parameters:,} trained parameters",
+            + f" · {experiment.size:,} parameters, {experiment.parameters:,} trained",
             f"data {shown(config.data.shards)} ({experiment.dataset.manifest.dataset_hash[:12]}) · "
             f"{view.name} · {len(experiment.rows)} training "
             f"{'dialogues' if config.model.context else 'rows'}, {len(view.val)} validation, "
