@@ -47,7 +47,7 @@ def test_a_configuration_may_have_an_equals_sign_in_its_name(tmp_path):
         (["train", "c", "--train.global-batch=8"], ["without dashes: train.global_batch=8"]),
         (["train", "c", "--what"], ["unrecognized arguments: --what", "part.key=value"]),
         (["eval"], ["usage: emo eval", "required: RUN"]),
-        (["predict", "R", "more"], ["usage: emo predict", "unrecognized arguments: more"]),
+        (["export", "R", "F", "more"], ["usage: emo export", "unrecognized arguments: more"]),
     ],
 )  # fmt: skip
 def test_mistakes_are_shown_with_their_command(capsys, arguments, wanted):
