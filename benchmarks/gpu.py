@@ -26,6 +26,7 @@ from table import Table, resident  # this folder's
 from emo.config import ExperimentConfig
 from emo.data.source import Batch
 from emo.distributed.runtime import Runtime
+from emo.models.losses.objective import Objective
 from emo.models.model import EmotionModel
 from emo.runs.run import Run
 from emo.runs.tracking.tracker import Tracker
@@ -108,7 +109,9 @@ def start(config: ExperimentConfig, length: int) -> tuple[Run, Batch]:
         target=torch.eye(CLASSES)[torch.arange(batch) % CLASSES].to(device),
         inputs={name: tensor.to(device) for name, tensor in words.items()},
     )
-    setting: Any = SimpleNamespace(config=config, samples=InMemory())  # all that a step reads of it
+    objective = Objective.plain([str(number) for number in range(CLASSES)])
+    # All that a step reads of an experiment.
+    setting: Any = SimpleNamespace(config=config, samples=InMemory(), objective=objective)
     return Run(runtime, setting, model, Tracker(config.run, main=False, step=0), optimizer), whole
 
 

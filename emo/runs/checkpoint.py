@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,7 @@ class Progress:
 
 
 @lost_ranks_named()
-def save(
+def snapshot(
     runtime: Runtime,
     folder: Path,
     progress: Progress,
@@ -85,21 +86,26 @@ def save(
     optimizer: torch.optim.Optimizer,
     *,
     keep: int,
-) -> None:
-    """Write the state after `progress.step` steps; a collective.
+) -> Callable[[], None]:
+    """Copy the state after `progress.step` steps; a collective.
 
     Args:
         keep: how many of the newest checkpoints to keep, besides the best.
 
+    Returns:
+        What is left to do, on rank 0 only (elsewhere it does nothing): to write the copy, commit
+        it, and remove older checkpoints. It needs no other rank, so training may go on meanwhile.
+        It raises DiskFull or CannotWrite; earlier checkpoints are untouched then.
+
     Raises:
-        shards.atomic.DiskFull, CannotWrite: on every rank; earlier checkpoints are untouched.
+        shards.atomic.DiskFull, CannotWrite: on every rank; likewise.
     """
     from emo.distributed import state
 
     final = folder / f"step-{progress.step:08d}"
     draft = final.with_name(final.name + ".tmp")
     if runtime.main_decides(lambda: final.is_dir() and _damage(final) is None):
-        return  # this very step was saved already, at the end of an epoch for instance
+        return _nothing  # this very step was saved already, at the end of an epoch for instance
     progress = replace(progress, loss_scale=state.loss_scale(runtime.scaler(optimizer)))
     weights = state.gather_weights(runtime, model)
     moments = state.gather_moments(runtime, model, optimizer)
@@ -112,46 +118,51 @@ def save(
     def write_ours() -> None:
         with atomic.disk_errors(draft):
             random_state.write(draft / f"rng-{runtime.rank}.pt", runtime.device)
-            if runtime.main:
+
+    def write_the_rest() -> None:
+        try:
+            with atomic.disk_errors(draft):
                 write_tensors(draft / WEIGHTS, weights)
                 write_tensors(draft / MOMENTS, moments)
                 (draft / STATE).write_text(progress.to_json())
-
-    def commit() -> None:
-        with atomic.disk_errors(draft):
-            files = {p.name: _fingerprint(p) for p in sorted(draft.iterdir())}
-            manifest = {
-                "step": progress.step,
-                "world": runtime.world,
-                "files": files,
-                "strategy": runtime.config.strategy,
-            }
-            (draft / MANIFEST).write_text(json.dumps(manifest, indent=1))
-            if final.exists():
-                shutil.rmtree(final)  # it is damaged, or we had returned above
-            # The files, then their names in the folder, then the rename: after a power failure a
-            # folder with the final name must have all of its content.
-            for path in draft.iterdir():
-                atomic.sync_file(path)
-            atomic.sync_folder(draft)
-            atomic.commit(draft, final)
-
-    def publish_and_prune() -> None:
-        _name_best(folder, progress)
-        _prune(folder, keep)
+                _commit(draft, final, {"step": progress.step, "world": runtime.world,
+                                       "strategy": runtime.config.strategy})  # fmt: skip
+            # Only after the rename are older checkpoints removed.
+            _name_best(folder, progress)
+            _prune(folder, keep)
+        except UserError:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
 
     # Each line is a collective: no rank goes on before all have finished it, and an error on one
-    # rank is raised on all. The manifest is written last into the draft, and the draft is renamed
-    # when all of it is on the disk. Only after that are older checkpoints removed.
+    # rank is raised on all. So every rank's random state is in the draft before rank 0 seals it.
     try:
         runtime.main_decides(begin)
         runtime.together(write_ours)
-        runtime.main_decides(commit)
-        runtime.main_decides(publish_and_prune)
     except UserError:
         if runtime.main:
             shutil.rmtree(draft, ignore_errors=True)
         raise
+    return write_the_rest if runtime.main else _nothing
+
+
+def _nothing() -> None:
+    """What is left to do where nothing is."""
+
+
+def _commit(draft: Path, final: Path, facts: dict[str, Any]) -> None:
+    """Seal the draft with a manifest, and give it its name when all of it is on the disk."""
+    files = {path.name: _fingerprint(path) for path in sorted(draft.iterdir())}
+    manifest = facts | {"files": files}
+    (draft / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    if final.exists():
+        shutil.rmtree(final)  # it is damaged, or there would be no draft
+    # The files, then their names in the folder, then the rename: after a power failure a folder
+    # with the final name must have all of its content.
+    for path in draft.iterdir():
+        atomic.sync_file(path)
+    atomic.sync_folder(draft)
+    atomic.commit(draft, final)
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
@@ -250,7 +261,9 @@ def restore(
         random_state.restore(checkpoint / f"rng-{runtime.rank}.pt", runtime.device)
     else:
         random_state.seed_rank(seed, progress.step, runtime.rank)
-    return runtime.together(lambda: _confirm_best(runtime, checkpoint.parent, progress))
+    # Rank 0 reads the best checkpoint to its end; the others take its word for it.
+    whole = runtime.main_decides(lambda: _confirm_best(checkpoint.parent, progress))
+    return progress if whole else replace(progress, best=None, best_loss=None, best_step=0)
 
 
 def _committed(folder: Path) -> list[Path]:
@@ -289,16 +302,14 @@ def _name_best(folder: Path, progress: Progress) -> None:
         atomic.write(folder / BEST, text.encode())
 
 
-def _confirm_best(runtime: Runtime, folder: Path, progress: Progress) -> Progress:
-    """Make `best.json` agree with the resumed state; forget a best checkpoint that is damaged."""
+def _confirm_best(folder: Path, progress: Progress) -> bool:
+    """Make `best.json` agree with the resumed state; False if the best checkpoint is damaged."""
     if progress.best is None:
-        return progress
-    best_path = folder / f"step-{progress.best_step:08d}"
-    if _damage(best_path) is not None:
-        return replace(progress, best=None, best_loss=None, best_step=0)
-    if runtime.main:
-        _name_best(folder, progress)
-    return progress
+        return True
+    if _damage(folder / f"step-{progress.best_step:08d}") is not None:
+        return False
+    _name_best(folder, progress)
+    return True
 
 
 def _prune(folder: Path, keep: int) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from emo.config import ExperimentConfig
-from emo.data.config import shown
 from emo.data.loader import Loader
 from emo.data.plan import Share, check_slices
 from emo.data.source import Batch, check_skipped
@@ -29,6 +28,7 @@ from emo.evaluation.results import only_class, validation_scores
 from emo.metrics import improves, in_words, selection_score
 from emo.models.losses.objective import MASS_UNIT
 from emo.runs import checkpoint, files, random_state
+from emo.runs.banner import banner
 from emo.runs.checkpoint import Progress
 from emo.runs.experiment import Experiment
 from emo.runs.finished import set_results_aside
@@ -42,6 +42,7 @@ from emo.training import optim
 from emo.training.closed_form import fit_head
 from emo.training.config import check_skipping
 from emo.training.pace import Clock, Pace
+from emo.training.saver import Saver
 from emo.training.step import check_loss_scale, train_step
 from emo.training.warm_up import warm_up
 from emo.watching.layers import show_layers
@@ -109,18 +110,20 @@ def train(config: ExperimentConfig) -> Outcome:
             record(run)
             describe_launch(run, what)
         runtime.wait_at_most(config.runtime.timeout_seconds)  # all is started, all is compiled
+        saver = Saver(run)
         try:
-            outcome = loop(run, progress, started)
+            outcome = loop(run, saver, progress, started)
             if outcome == "done":
                 finish(run)
         except StopRequested:  # everything was saved before the last evaluation
             return "preempted"
         finally:
+            saver.close()
             tracker.close()
     return outcome
 
 
-def loop(run: Run, progress: Progress, started: float) -> Outcome:
+def loop(run: Run, saver: Saver, progress: Progress, started: float) -> Outcome:
     """Take optimizer steps until the last epoch ends, a signal comes, or the time is over."""
     runtime, experiment, config, tracker = run.runtime, run.experiment, run.config, run.tracker
     model, optimizer = run.model, run.optimizer
@@ -142,13 +145,9 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
     pin = runtime.device.type == "cuda"
     batches = iter(Loader(steps, range(len(steps)), workers=config.data.workers, pin=pin))
 
-    def save() -> None:
-        folder = files.checkpoints(config.run)
-        with runtime.waiting_at_most(config.runtime.save_timeout_seconds):
-            checkpoint.save(runtime, folder, progress, model, optimizer, keep=settings.keep)
-
     def stopped(outcome: Outcome) -> Outcome:
-        save()
+        saver.save(progress)
+        saver.finish()
         tracker.say(f"{outcome} at step {progress.step}: saved, run again with resume=auto")
         return outcome
 
@@ -159,11 +158,12 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
     for number in range(len(steps) + 1):
         # An epoch has just ended, or the checkpoint was saved between its end and its validation.
         if progress.data.epoch > progress.validated:
+            saver.finish()  # validation forks its workers
             try:
                 progress = end_epoch(run, progress, loss)
             except StopRequested:
                 return stopped("preempted")
-            save()
+            saver.save(progress)
             if runtime.main:
                 show_layers(run, progress.step)
             model.train()
@@ -177,6 +177,7 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
         # No rank may leave the loop by itself: the others would wait for it in the next collective.
         # So errors, signals and the end of the time are put to the vote, and all ranks act on the
         # same sums.
+        error = error or saver.error
         votes = runtime.vote(own_votes(run, micro, error, time.monotonic() - started))
         if votes.failed:
             runtime.fail_together(error)
@@ -215,7 +216,8 @@ def loop(run: Run, progress: Progress, started: float) -> Outcome:
             clock = Clock()
         every = settings.checkpoint_steps
         if every and progress.step % every == 0 and not epoch_ended:  # at its end: after validation
-            save()
+            saver.save(progress)
+    saver.finish()
     return "done"
 
 
@@ -324,26 +326,3 @@ def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
     if not best:
         return progress
     return replace(progress, best=score, best_loss=loss_now, best_step=progress.step)
-
-
-def banner(run: Run, progress: Progress) -> str:
-    """Five lines: where the run runs, what it trains, on what, how, and where it writes."""
-    runtime, experiment, config = run.runtime, run.experiment, run.config
-    settings, view = config.train, experiment.view
-    return runtime.banner(
-        [
-            f"model {config.name}: {' + '.join(config.model.children())}"
-            + (f", frozen {' + '.join(config.model.freeze)}" if config.model.freeze else "")
-            + f" · {experiment.size:,} parameters, {experiment.parameters:,} trained",
-            f"data {shown(config.data.shards)} ({experiment.dataset.manifest.dataset_hash[:12]}) · "
-            f"{view.name} · {len(experiment.rows)} training "
-            f"{'dialogues' if config.model.context else 'rows'}, {len(view.val)} validation, "
-            f"{len(view.test)} test",
-            f"global batch {settings.global_batch} = {runtime.world} × {settings.accumulation} × "
-            f"{settings.global_batch // runtime.world // settings.accumulation} · "
-            f"{settings.epochs} epochs of {experiment.plan.steps_per_epoch} steps · order "
-            f"{config.data.plan.order} · seed {settings.seed}",
-            f"run {config.run}"
-            + (f" · resumed at step {progress.step}" if progress.step else " · from the start"),
-        ]
-    )
