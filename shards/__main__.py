@@ -25,6 +25,17 @@ the same command goes on where it was. After the configuration file, in any orde
   part.key=value   override a value of the configuration
 """
 
+INIT_HELP = """\
+Looks at TABLE (separator, encoding, columns, words of the label, where the recordings lie) and
+writes four files beside it: how it is read, what is built, and two trainings. They are a beginning:
+look through them, above all the labels.
+"""
+DESCRIBE_HELP = """\
+Reads the tables of the corpus in ROOT as SPEC describes them, and the header of each recording;
+prints counts, hours, rates, defects, and what a build would leave out or reject. SPEC may also be
+the configuration of a build, for its corpus.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (by default the process' own); return the exit code."""
@@ -71,6 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     one = add("inspect", _inspect, "show a dataset, or one of its samples, in words")
     one.add_argument("folder", type=Path, metavar="FOLDER")
     one.add_argument("key", nargs="?", metavar="KEY", help="a sample's key or an utterance's id")
+    one = add("init", _init, "write the files for a table of your own", INIT_HELP)
+    one.add_argument("table", type=Path, metavar="TABLE", help="csv, tsv, jsonl or Parquet")
+    one.add_argument("--folder", type=Path, help="where the files go; default: beside the table")
+    one = add("describe", _describe, "look at a corpus before it is built", DESCRIBE_HELP)
+    one.add_argument("spec", type=Path, metavar="SPEC", help="YAML file, as in configs/corpora")
+    one.add_argument("root", type=Path, metavar="ROOT", help="the corpus' folder")
+    one.add_argument("--deep", action="store_true", help="decode every recording")
+    one.add_argument("--audio-root", type=Path, help="where audio paths begin, if not at ROOT")
+    one.add_argument("--absolute-paths", action="store_true", help="recordings may lie anywhere")
     one = add("sample-corpus", _sample_corpus, "write a spoken corpus whose answers are known")
     one.add_argument("root", type=Path, metavar="ROOT")
     one.add_argument("--seed", type=int, default=1)
@@ -146,6 +166,22 @@ def _inspect(options: argparse.Namespace) -> int:
         print(describe_dataset(dataset.manifest))
     else:
         print(describe_sample(dataset, options.key))
+    return 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    from shards.build.starter.start import start
+
+    print(start(options.table, options.folder))
+    return 0
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from shards.build.survey import corpus_config, describe, survey
+
+    changes = {"audio_root": options.audio_root, "absolute_paths": options.absolute_paths}
+    config = corpus_config(options.spec, options.root, changes)
+    print(describe(survey(config, options.deep)))
     return 0
 
 
