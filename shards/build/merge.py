@@ -13,7 +13,7 @@ from shards.corpora.labels import LabelSet, label_set
 from shards.errors import UserError
 from shards.store import sidecar
 from shards.store.index import COLUMNS, SCHEMA, Manifest, ShardEntry, place_of
-from shards.store.schema import MEMBERS
+from shards.store.schema import ATTRIBUTES, MEMBERS
 from shards.store.sidecar import BadSidecar, Entry, Sidecar
 
 
@@ -104,6 +104,7 @@ def entry_of(name: str, one: Sidecar, build: BuildFile) -> ShardEntry:
 def _row(shard: int, entry: Entry, labels: LabelSet) -> dict[str, Any]:
     row = dict(entry.meta)
     row |= {"key": entry.key, "shard": shard, "dropped": labels.distribution(row["votes"])[1]}
+    row.setdefault(ATTRIBUTES, None)
     row |= {"recording": entry.recording, "content": entry.content}
     for name in MEMBERS:
         place = entry.members.get(name)

@@ -31,12 +31,12 @@ from shards.store.index import (
     ShardEntry,
     Summary,
 )
-from shards.store.schema import CLEAN, SCHEMA_VERSION, VARIANTS
+from shards.store.schema import ATTRIBUTES, CLEAN, SCHEMA_VERSION, VARIANTS
 from shards.store.sidecar import Flag, Rejection, Remark, remark_facts
 from shards.store.tokenizer import tokenizer_facts
 
 OUTSIDE = "outside the set"
-LATER_COLUMNS = ("recording", "content")  # left out of an index where no row has one
+LATER_COLUMNS = ("recording", "content", ATTRIBUTES)  # left out of an index where no row has one
 
 
 class TooManyRejected(UserError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards.corpora.attributes import Attribute
+
 # The codes that corpora share: IEMOCAP's own, and two more. Other emotions go by their words
 # (`words.py`). Never add to them: they are the classes of the label set "all". `NO_MAJORITY` is a
 # hard label only.
@@ -47,7 +49,8 @@ class Utterance:
     source: str = ""
     segment: tuple[float, float | None] | None = None
     embedded: tuple[str, int] | None = None
+    attributes: tuple[Attribute, ...] | None = None
 
 
 # Facts that came later: where they are None, a corpus' digest is what it was without them.
-LATER_FACTS = ("segment", "embedded")
+LATER_FACTS = ("segment", "embedded", "attributes")

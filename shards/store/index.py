@@ -23,7 +23,7 @@ from shards.configfile import Config, digest, parse
 from shards.corpora.base import TRUTH as TRUTH  # copied into the dataset under its own name
 from shards.errors import UserError
 from shards.extract.features import FEATURES, FeatureConfig
-from shards.store.schema import DTYPES, MEMBERS, SCHEMA_VERSION
+from shards.store.schema import ATTRIBUTES, DTYPES, MEMBERS, SCHEMA_VERSION
 
 MANIFEST, INDEX, BUILD = "manifest.json", "index.parquet", "build.json"
 REJECTED, FLAGGED = "rejected.jsonl", "flagged.jsonl"
@@ -64,6 +64,10 @@ COLUMNS: dict[str, pa.DataType] = {
     "recording": _TEXT,  # identity of the sound; datasets of older programs lack the column
     "content": _TEXT,  # of the recording's file, in clean rows alone (`sidecar.Entry.content`)
 }
+# As in the metadata: one entry an attribute that the turn has (`corpora.attributes.Attribute`).
+COLUMNS[ATTRIBUTES] = pa.list_(
+    pa.struct({"name": _TEXT, "mean": _REAL, "votes": pa.list_(_REAL), "low": _REAL, "high": _REAL})
+)
 for _member in MEMBERS:  # null where a sample has no such member
     COLUMNS |= {f"{_member}.offset": _INT, f"{_member}.size": _INT, f"{_member}.crc32": _INT}
 SCHEMA = pa.schema(list(COLUMNS.items()))

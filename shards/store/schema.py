@@ -25,7 +25,7 @@ of trained runs, which hold nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 from urllib.parse import quote
 
@@ -38,6 +38,7 @@ from shards.extract.augment import CLEAN as CLEAN
 from shards.extract.features import FEATURES
 
 SCHEMA_VERSION = 1
+ATTRIBUTES = "attributes"  # key of the metadata, and a column of the index
 VARIANTS = (CLEAN, *augment.VARIANTS)
 
 
@@ -113,7 +114,11 @@ def sample_key(utterance: str, variant: str) -> str:
 
 
 def facts_of(utterance: Utterance) -> dict[str, Any]:
-    """What a sample's JSON says of its turn, whatever the turn's text and sound are."""
+    """What a sample's JSON says of its turn, whatever the turn's text and sound are.
+
+    Only turns with attributes have that key: samples of other corpora are as they always were.
+    """
+    attributes = [asdict(one) | {"votes": [*one.votes]} for one in utterance.attributes or ()]
     return {
         "label": utterance.label,
         "votes": [list(vote) for vote in utterance.votes],
@@ -124,6 +129,7 @@ def facts_of(utterance: Utterance) -> dict[str, Any]:
         "start": utterance.start,
         "end": utterance.end,
         "split": utterance.split,
+        **({ATTRIBUTES: attributes} if attributes else {}),
     }
 
 

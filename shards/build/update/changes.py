@@ -16,12 +16,13 @@ from shards.extract import text
 from shards.extract.audio import AudioError
 from shards.extract.audio.turn import load_turn
 from shards.store.index import Dataset
-from shards.store.schema import CLEAN, facts_of
+from shards.store.schema import ATTRIBUTES, CLEAN, facts_of
 from shards.store.sidecar import Rejection
 
 SHOWN = 4  # turns of each kind that a message names
 THREADS = 4  # they wait for the disk; hashing releases the interpreter's lock
 TEXT, RECORDING = "text", "recording"
+AS_A_WHOLE = {TEXT: "other words", RECORDING: "another recording", ATTRIBUTES: "other attributes"}
 TIMES = ("start", "end")  # compared with the recording's length when a turn is made
 BY_TEXT = ("no text", "empty text", "no audio")  # rejections that are seen without the sound
 COLUMNS = ("utterance", "variant", "shard", "seconds", "content", "recording")
@@ -66,8 +67,8 @@ class Changes:
         for name in self.of_facts():
             having = [turn for turn, names in self.facts.items() if name in names]
             subject = _turns(having, "has")
-            if name in (TEXT, RECORDING):
-                what = "other words" if name == TEXT else "another recording"
+            if name in AS_A_WHOLE:
+                what = AS_A_WHOLE[name]
                 lines.append(f"{subject} {what}: {_first(having)}")
                 continue
             moves = (
@@ -85,13 +86,14 @@ def turns_before(dataset: Dataset) -> dict[str, dict[str, Any]]:
     table = dataset.table
     clean = [variant == CLEAN for variant in table["variant"].to_pylist()]
     rows = [row for row, is_clean in enumerate(clean) if is_clean]
-    names = [*COLUMNS, TEXT, *facts_of(_NOBODY)]
+    names = [*COLUMNS, TEXT, *FACTS]
     columns = table.select(names).take(rows).to_pydict()
     values = zip(*(columns[name] for name in names), strict=True)
     return {one[0]: dict(zip(names, one, strict=True)) for one in values}
 
 
-_NOBODY = Utterance("", None, None, "", (), "", "", "", 0)  # for the names of its facts
+_NOBODY = Utterance("", None, None, "", (), "", "", "", 0)
+FACTS = (*facts_of(_NOBODY), ATTRIBUTES)
 
 
 def find_changes(
@@ -130,8 +132,9 @@ def lacks(config: ShardConfig, one: Utterance) -> str | None:
 
 
 def _facts_that_differ(before: dict[str, Any], one: Utterance) -> Iterator[str]:
-    for name, value in facts_of(one).items():
-        if before[name] != value:
+    now = facts_of(one)
+    for name in FACTS:
+        if before[name] != now.get(name):
             yield name
     # Cleaning what is clean changes nothing, and most texts are as they were.
     if before[TEXT] != one.text and before[TEXT] != (text.clean(one.text or "") or None):

@@ -16,7 +16,7 @@ from shards.errors import UserError
 from shards.extract import text
 from shards.store import sidecar
 from shards.store.index import place_of, remedy
-from shards.store.schema import CLEAN, MEMBERS, Sample, facts_of
+from shards.store.schema import ATTRIBUTES, CLEAN, MEMBERS, Sample, facts_of
 from shards.store.sidecar import Entry, Flag, Rejection, Sidecar
 from shards.store.write import Copy, Item, write_shard
 
@@ -104,9 +104,10 @@ class _Old:
                     for name in entry.members
                     if name != "json" and name not in arrays
                 }
+                kept = {name: value for name, value in entry.meta.items() if name != ATTRIBUTES}
                 sample = Sample(
                     entry.key,
-                    entry.meta | facts_of(one) | told,
+                    kept | facts_of(one) | told,
                     arrays,
                     recording=entry.recording,
                     recording_bytes=entry.recording_bytes,

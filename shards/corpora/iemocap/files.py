@@ -32,6 +32,7 @@ _HEADER = re.compile(
 )
 _ANNOTATOR = re.compile(r"([CA])-([EFM])\w*:(.*)")
 _TRANSCRIPT = re.compile(rf"(\S+) +\[{_NUMBER}-{_NUMBER}\] *:?\s*(.*)")
+_RATING = re.compile(r"(val|act|dom)\s+(\d+(?:\.\d+)?)")
 _REMEDY = "correct the line, or restore the file from the release"
 
 
@@ -41,7 +42,8 @@ class LabelledTurn:
 
     `start` and `end` are seconds. `vad` is valence, activation and dominance: means over annotators
     as the file has them, some of which are outside the scale of 1 to 5. `votes` has one entry for
-    each outside annotator: the codes that they named.
+    each outside annotator: the codes that they named. `ratings` has the values that the outside
+    annotators gave for each of the three.
     """
 
     name: str
@@ -51,6 +53,7 @@ class LabelledTurn:
     vad: tuple[float, float, float]
     votes: tuple[tuple[str, ...], ...]
     source: str
+    ratings: tuple[tuple[float, ...], ...] = ((), (), ())
 
 
 def parse_labels(path: Path, errors: Errors) -> list[LabelledTurn]:
@@ -59,14 +62,15 @@ def parse_labels(path: Path, errors: Errors) -> list[LabelledTurn]:
     block: LabelledTurn | None = None  # the turn that annotator lines belong to
     broken = False  # after a header that could not be read: the lines below it are no errors too
     votes: list[tuple[str, ...]] = []
+    ratings: list[str] = []
 
     def close() -> None:
-        nonlocal block, votes
+        nonlocal block, votes, ratings
         if block is not None:
             if not votes:
                 errors.add(block.source, f"{block.name} has no C-E line, so no votes; {_REMEDY}")
-            turns.append(replace(block, votes=tuple(votes)))
-        block, votes = None, []
+            turns.append(replace(block, votes=tuple(votes), ratings=_ratings(ratings)))
+        block, votes, ratings = None, [], []
 
     for number, raw in enumerate(read_lines(path), start=1):
         line = raw.strip()
@@ -85,6 +89,8 @@ def parse_labels(path: Path, errors: Errors) -> list[LabelledTurn]:
                 errors.add(where, f"{_short(line)} follows no label line; {_REMEDY}")
         elif annotator[1] == "C" and annotator[2] == "E":  # F and M are the actors' self-ratings
             votes.append(_vote(annotator[3], where, errors))
+        elif annotator[2] == "E":
+            ratings.append(annotator[3])
     close()
     return sorted(turns, key=lambda turn: (turn.start, turn.end, turn.name))
 
@@ -157,6 +163,14 @@ def _header(line: str, where: str, errors: Errors) -> LabelledTurn | None:
     valence, activation, dominance = map(float, vad)
     return LabelledTurn(
         name, code, float(start), float(end), (valence, activation, dominance), (), where
+    )
+
+
+def _ratings(lines: list[str]) -> tuple[tuple[float, ...], ...]:
+    """Of `A-E` lines, `val 3; act 2; dom  2;`, the values of each; some leave one out."""
+    found = [dict(_RATING.findall(line.partition("(")[0])) for line in lines]
+    return tuple(
+        tuple(float(one[name]) for one in found if name in one) for name in ("val", "act", "dom")
     )
 
 

@@ -20,6 +20,7 @@ from typing import Literal
 from pydantic import Field
 
 from shards.configfile import Config
+from shards.corpora.attributes import Attribute, attribute
 from shards.corpora.base import (
     MISSING_AUDIO,
     MISSING_TRANSCRIPT,
@@ -40,6 +41,8 @@ from shards.corpora.incomplete import settle
 from shards.corpora.utterance import Utterance
 
 VOTES_A_TURN = 3
+ATTRIBUTES = ("valence", "arousal", "dominance")  # in the order of the label files
+SCALE = (1.0, 5.0)
 LABELS, TRANSCRIPTS = "dialog/EmoEvaluation", "dialog/transcriptions"
 AUDIO = "sentences/wav"
 
@@ -53,6 +56,7 @@ class IemocapConfig(Config):
     root: Path  # the folder that holds Session1 … Session5
     modalities: tuple[Modality, ...] = Field(default=("audio", "text"), min_length=1)
     max_problems: int = Field(default=0, ge=0)  # turns without audio or transcript that are allowed
+    attributes: bool = False  # whether to read valence, arousal (IEMOCAP: activation), dominance
 
     def read(self, keep_incomplete: bool = False) -> Corpus:
         """Read the corpus; see `read` below."""
@@ -63,6 +67,7 @@ class IemocapConfig(Config):
 class _Progress:
     """What has been read so far, over all sessions."""
 
+    attributes: bool = False  # whether they are read
     turns: list[tuple[str, LabelledTurn]] = field(default_factory=list)  # with their session
     dialogues: dict[str, set[str]] = field(default_factory=dict)  # by session
     utterances: list[Utterance] = field(default_factory=list)
@@ -83,7 +88,7 @@ def read(config: IemocapConfig, keep_incomplete: bool = False) -> Corpus:
             or more than `max_problems` turns lack their audio file or transcript.
     """
     root = config.root.expanduser()
-    progress = _Progress()
+    progress = _Progress(config.attributes)
     for session, folder in _sessions(root, config.modalities):
         progress.dialogues[session] = set()
         for path in _label_files(folder):
@@ -149,8 +154,19 @@ def _read_dialogue(
                 start=turn.start,
                 end=turn.end,
                 source=turn.source,
+                attributes=_attributes(turn, progress) if progress.attributes else None,
             )
         )
+
+
+def _attributes(turn: LabelledTurn, progress: _Progress) -> tuple[Attribute, ...]:
+    found = []
+    for name, mean, votes in zip(ATTRIBUTES, turn.vad, turn.ratings, strict=True):
+        try:
+            found.append(attribute(name, mean, [*votes], SCALE))
+        except ValueError as error:
+            progress.errors.add(turn.source, f"{turn.name}: {error}")
+    return tuple(one for one in found if one is not None)
 
 
 def _speaker_letter(turn: LabelledTurn, dialogue: str, progress: _Progress) -> str:

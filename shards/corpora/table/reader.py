@@ -43,6 +43,9 @@ fields:
   start: begin                  # seconds, 1.5s, hours:minutes:seconds, 0 days 00:00:01.5
   end: end
   split: part                   # train, val (dev, valid, validation), test
+attributes:                     # numbers on a scale; of a corpus without them, nothing
+  arousal: {column: EmoAct, scale: [1, 7]}            # the release's mean, and perhaps
+  valence: {column: EmoVal, votes: all_val, separator: ";", scale: [1, 7]}   # all raters' values
 labels: {anger: ang, joy: hap, scorn: contempt, "no ag*": xxx}  # the corpus' own words (`*` is any
                                 # text) -> codes of utterance.py, or any word; `any`: all words
                                 # mean themselves. Case and blanks do not matter,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from shards.configfile import Config
+from shards.corpora.attributes import NAME, AttributeSource
 from shards.corpora.expect import Release
 from shards.corpora.table.layout import Layout, by_split, inside_root
 from shards.corpora.words import code_of
@@ -177,6 +178,9 @@ class TableSpec(Layout):
     joins: tuple[Join, ...] = ()
     columns: dict[str, Source] = Field(default_factory=dict)  # more columns, made of the others
     fields: Fields
+    attributes: dict[Annotated[str, Field(pattern=NAME)], AttributeSource] = Field(
+        default_factory=dict
+    )
     labels: dict[str, str] = Field(min_length=1)
     exact_labels: bool = False  # whether words that differ in case or blanks alone are different
     bad_audio: dict[str, str] = Field(default_factory=dict)  # id -> what is wrong with it
@@ -239,6 +243,7 @@ class TableSpec(Layout):
         """The columns that the fields need, or the new columns which they need."""
         needed = {column for _, source in self.fields.sources() for column in source.columns}
         needed |= set(self.fields.votes.columns if self.fields.votes else ())
+        needed |= {column for one in self.attributes.values() for column in one.columns}
         for name, source in reversed(self.columns.items()):
             if name in needed:
                 needed = needed - {name} | set(source.columns)

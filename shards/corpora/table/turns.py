@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from shards.corpora.attributes import Attribute, attributes_of
 from shards.corpora.base import (
     MISSING_AUDIO,
     MISSING_TRANSCRIPT,
@@ -115,6 +116,7 @@ class RowReader:
             split=_split(fields.split, row),
             source=row.source,
             embedded=(cell.column, cell.row) if cell is not None else None,
+            attributes=self._attributes(row),
         )
         return utterance, (turn or 0.0, start or 0.0, number)
 
@@ -191,6 +193,12 @@ class RowReader:
         except (OSError, UnicodeError) as error:
             self.problems.append(Problem(MISSING_TRANSCRIPT, name, str(error)))
             return None
+
+    def _attributes(self, row: Row) -> tuple[Attribute, ...] | None:
+        try:
+            return attributes_of(self.spec.attributes, row.values)
+        except ValueError as error:
+            raise _BadValue(str(error)) from None
 
     def _votes(self, votes: Votes, row: Row) -> tuple[tuple[str, ...], ...]:
         if votes.column is None:
