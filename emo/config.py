@@ -110,6 +110,14 @@ class ExperimentConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _something_is_learnt(self) -> ExperimentConfig:
+        if self.loss.scores == 0 and self.model.attributes is None:
+            raise ValueError("loss.scores=0 trains attributes alone: set model.attributes")
+        if self.model.attributes is None and self.train.select == "ccc":
+            raise ValueError("train.select=ccc belongs to model.attributes")
+        return self
+
+    @model_validator(mode="after")
     def _zero_cannot_skip(self) -> ExperimentConfig:
         check_skipping(self.train, self.runtime.strategy)
         return self

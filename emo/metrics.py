@@ -92,7 +92,8 @@ class Metric:
         of_confusion: the formula, if the confusion matrix is enough. Such a metric gets bootstrap
             intervals, and can be filled in for runs that were evaluated before it was added.
         of_probabilities: the formula, if it needs labels and probabilities. A metric without
-            either formula comes with the predictions (the loss does).
+            either formula comes with the predictions: the loss does, and the mean CCC of a model
+            that predicts attributes.
         higher_is_better: which way `train.select` looks.
         percent: whether it is shown in per cent.
         watched: computed at every validation, logged, and allowed in `train.select`.
@@ -134,6 +135,7 @@ METRICS = {
         Metric("macro_f1", "macro F1", of_confusion=macro_f1),
         Metric("ece", "ECE", of_probabilities=expected_calibration_error, higher_is_better=False,
                watched=False, cross_validated=False),
+        Metric("ccc", "CCC", percent=False, cross_validated=False),
         Metric("loss", "loss", higher_is_better=False, percent=False, cross_validated=False),
     )
 }  # fmt: skip

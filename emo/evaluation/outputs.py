@@ -16,6 +16,7 @@ from emo.data.steps import EvaluationSteps
 from emo.distributed.collectives import Votes, lost_ranks_named
 from emo.evaluation.posthoc.prior import prior_ratio
 from emo.modalities import MODALITIES
+from emo.models.attributes.targets import AttributeTargets
 from emo.models.branch import Output
 from emo.models.config import ModelConfig
 from emo.models.losses.cross_entropy import emotion_loss
@@ -29,7 +30,8 @@ class Predictions:
     """Predictions for one part, in the order of `rows`.
 
     `rows` int64 [N], `labels` int [N], `probabilities` float64 [N, C]; `loss` is the mean over
-    rows, and `skipped` the number of rows left out as damaged.
+    rows, and `skipped` the number of rows left out as damaged. `attributes` has what is predicted
+    and what is true of each, float64 [N] both, on the corpus' scale; NaN where a turn lacks it.
     """
 
     rows: np.ndarray
@@ -37,6 +39,7 @@ class Predictions:
     probabilities: np.ndarray
     loss: float
     skipped: int
+    attributes: dict[str, tuple[np.ndarray, np.ndarray]] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,11 @@ def predict_part(run: Run, rows: np.ndarray, without: Collection[str] = ()) -> P
         StopRequested: a rank was asked to stop; nothing is lost but this evaluation.
         TooMuchDamage: more samples were skipped than `data.max_skipped` allows.
     """
-    given = outputs_of(run, rows, without)
+    targets = run.experiment.attributes
+    given = outputs_of(run, rows, without, "scores" if targets is None else "all")
     check_skipped(given.skipped, len(rows), run.config.data)
-    logits_NC = torch.from_numpy(given.values)
+    classes = len(run.experiment.view.label_set.classes)
+    logits_NC = torch.from_numpy(given.values[:, :classes])
     if run.samples.masks is not None:
         logits_NC[torch.from_numpy(~run.samples.masks.of(given.rows))] = NEVER
     target_NC = torch.from_numpy(run.samples.targets[given.rows])
@@ -91,7 +96,18 @@ def predict_part(run: Run, rows: np.ndarray, without: Collection[str] = ()) -> P
         probabilities=torch.softmax(logits_NC, -1).numpy(),
         loss=float(loss) / max(1, len(given.rows)),
         skipped=given.skipped,
+        attributes=_attributes(given, classes, targets),
     )
+
+
+def _attributes(
+    given: Outputs, classes: int, targets: AttributeTargets | None
+) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
+    if targets is None:
+        return None
+    predicted_AN = targets.on_scale(given.values[:, classes:]).T
+    true_AN = targets.on_scale(targets.values[given.rows]).T
+    return dict(zip(targets.scales, zip(predicted_AN, true_AN, strict=True), strict=True))
 
 
 @lost_ranks_named()

@@ -24,6 +24,8 @@ class TurnPredictions:
     labels: np.ndarray  # int [N], numbers in `classes`
     probabilities: np.ndarray  # float64 [N, C]
     classes: list[str]
+    # By name, what is predicted and what is true, float64 [N] both; NaN where a turn lacks it.
+    attributes: dict[str, tuple[np.ndarray, np.ndarray]] | None = None
 
     @property
     def predicted(self) -> np.ndarray:
@@ -34,9 +36,8 @@ class TurnPredictions:
 def write_predictions(run: Path, part: str, turns: TurnPredictions) -> None:
     """Write one line a turn: its id, dialogue and true class, and a probability for each class."""
     lines = []
-    for utterance, dialogue, label, table in zip(
-        turns.utterances, turns.dialogues, turns.labels, turns.probabilities, strict=True
-    ):
+    rows = zip(turns.utterances, turns.dialogues, turns.labels, turns.probabilities, strict=True)
+    for number, (utterance, dialogue, label, table) in enumerate(rows):
         named = zip(turns.classes, table, strict=True)
         line = {
             "utterance": utterance,
@@ -44,8 +45,17 @@ def write_predictions(run: Path, part: str, turns: TurnPredictions) -> None:
             "label": turns.classes[label],
             "probabilities": {name: round(float(p), 9) for name, p in named},
         }
+        if turns.attributes is not None:
+            line["attributes"] = {
+                name: {"predicted": _number(predicted[number]), "true": _number(true[number])}
+                for name, (predicted, true) in turns.attributes.items()
+            }
         lines.append(json.dumps(line, ensure_ascii=False))
     atomic.write(files.predictions(run, part), ("\n".join(lines) + "\n").encode())
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 9)
 
 
 def read_lines(run: Path, part: str) -> list[dict[str, Any]]:
@@ -62,4 +72,19 @@ def read_predictions(run: Path, part: str, classes: list[str]) -> TurnPrediction
         np.array([classes.index(line["label"]) for line in lines]),
         np.array([[line["probabilities"][name] for name in classes] for line in lines]),
         classes,
+        _attributes_of(lines),
     )
+
+
+def _attributes_of(
+    lines: list[dict[str, Any]],
+) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
+    if not lines or "attributes" not in lines[0]:
+        return None
+
+    def column(name: str, what: str) -> np.ndarray:
+        return np.array([line["attributes"][name][what] for line in lines], float)  # None is NaN
+
+    return {
+        name: (column(name, "predicted"), column(name, "true")) for name in lines[0]["attributes"]
+    }

@@ -10,9 +10,10 @@ from emo import metrics
 from emo.data.corpora.masks import ClassMasks
 from emo.data.corpora.union import Corpora
 from emo.evaluation.agreement import agreement
+from emo.evaluation.attributes.scores import mean_ccc, scores
 from emo.evaluation.outputs import Predictions
 from emo.evaluation.predictions import TurnPredictions
-from emo.evaluation.uncertainty import bootstrap, paired_difference
+from emo.evaluation.uncertainty import RESAMPLES, bootstrap, paired_difference
 from shards.store.index import Dataset
 from shards.views.view import View
 
@@ -26,7 +27,9 @@ def validation_scores(
     """
     full = metrics.evaluate(predictions.labels, predictions.probabilities, view.label_set.classes)
     full["loss"] = predictions.loss
-    values = {metric.name: full[metric.name] for metric in metrics.WATCHED}
+    if predictions.attributes is not None:
+        full["ccc"] = mean_ccc(attribute_scores(predictions, resamples=0))
+    values = {one.name: full[one.name] for one in metrics.WATCHED if full.get(one.name) is not None}
     return values, {name: row["recall"] for name, row in full["classes"].items()}
 
 
@@ -52,6 +55,9 @@ def part_results(
     full["interval_95"] = bootstrap(predictions.labels, predicted, len(classes))
     full["loss"] = predictions.loss
     full["skipped"] = predictions.skipped
+    if predictions.attributes is not None:
+        full["attributes"] = attribute_scores(predictions)
+        full["ccc"] = mean_ccc(full["attributes"])
     votes = dataset.table["votes"].take(predictions.rows).to_pylist()
     full["agreement"] = agreement(votes, predictions.probabilities, view.label_set)
     if isinstance(dataset, Corpora):
@@ -79,6 +85,15 @@ def by_corpus(predictions: Predictions, view: View, dataset: Corpora) -> dict[st
     return found
 
 
+def attribute_scores(predictions: Predictions, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """CCC, Pearson and RMSE of each attribute; intervals if there are `resamples`."""
+    assert predictions.attributes is not None
+    return {
+        name: scores(predicted, true, resamples)
+        for name, (predicted, true) in predictions.attributes.items()
+    }
+
+
 def one_modality_results(one: Predictions, both: Predictions, view: View) -> dict[str, Any]:
     """Metrics of a fusion that reads only `one` modality, and its WA minus that with `both`."""
     cost = paired_difference(one.labels, one.probabilities.argmax(1), both.probabilities.argmax(1))
@@ -94,6 +109,7 @@ def turn_predictions(predictions: Predictions, dataset: Dataset, view: View) -> 
         predictions.labels,
         predictions.probabilities,
         list(view.label_set.classes),
+        predictions.attributes,
     )
 
 

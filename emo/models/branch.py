@@ -16,9 +16,10 @@ from shards.errors import UserError
 # method of its own, because strategies wrap `forward` only: there they gather weights that are
 # sharded over ranks. All models give "scores". Those that end in an extreme learning machine are
 # trained on "log_likelihoods" of the classes, and their machine is fitted to "statistics". "parts"
-# is a dictionary, for losses that read more than the scores: "scores", and "vector" [B, D], the
-# input of the last linear layer.
-Output = Literal["scores", "log_likelihoods", "statistics", "parts"]
+# is a dictionary, for losses that read more than the scores: "scores", "vector" [B, D], the input
+# of the last linear layer, and "attributes" [B, A] of a model that predicts them. "all" is the
+# scores and the attributes side by side, [B, C + A], for evaluation.
+Output = Literal["scores", "log_likelihoods", "statistics", "parts", "all"]
 
 
 class ModelError(UserError):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from emo.modalities import MODALITIES
+from emo.models.attributes.config import AttributesConfig
 from emo.models.audio.config import AudioConfig
 from emo.models.context.config import ContextConfig
 from emo.models.fusion.config import FusionConfig
@@ -21,6 +22,8 @@ from shards.errors import suggestion
 class ModelConfig(Config):
     """Which parts the model has, and which of them are not trained (`freeze`).
 
+    `attributes` predicts arousal and the like from what the classes are predicted from.
+
     The branch of a modality has its name. `context` is a model over whole dialogues, without any
     other part: it reads the outputs of branches that were trained before.
     """
@@ -29,17 +32,20 @@ class ModelConfig(Config):
     audio: AudioConfig | None = None
     fusion: FusionConfig | None = None
     context: ContextConfig | None = None
+    attributes: AttributesConfig | None = None
     freeze: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
         branches, names = self.branches, ", ".join(MODALITIES)
         if self.context is not None:
-            if branches or self.fusion or self.freeze:
+            if branches or self.fusion or self.freeze or self.attributes:
                 raise ValueError("a context model stands alone: leave out the other parts")
             return self
         if not branches:
             raise ValueError(f"a model needs a branch ({names}), several with a fusion, or context")
+        if self.attributes is not None and self.fits_head:
+            raise ValueError("attributes need a branch that is trained by its gradient")
         if len(branches) > 1 and self.fusion is None:
             raise ValueError(
                 f"{' and '.join(branches)} together need fusion, such as {{kind: paper}}"
@@ -93,4 +99,8 @@ class ModelConfig(Config):
         """
         if self.context is not None:
             return (*self.context.modalities, self.context.kind)
-        return (*self.branches, *(("fusion",) if self.fusion else ()))
+        return (
+            *self.branches,
+            *(("fusion",) if self.fusion else ()),
+            *(("attributes",) if self.attributes else ()),
+        )

@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emo.mixing import PARTNER, WEIGHT
 from emo.modalities import MODALITIES
+from emo.models.attributes.head import AttributeHead
 from emo.models.audio.elm import ElmBranch
 from emo.models.branch import Branch, BranchOutput, ModelError, Output
 from emo.models.config import ModelConfig
 from emo.models.context.model import ContextModel
 from emo.models.fusion.dropout import drop_modalities
+from emo.models.numerics import at_least_float32
 from emo.models.registry import BRANCHES, FUSIONS, lookup
 from shards.configfile import parse
 
@@ -55,6 +58,9 @@ class EmotionModel(nn.Module):
         self.reads = config.fusion.reads if config.fusion is not None else None
         if config.fusion is not None:
             self.fusion = self._fusion(config.fusion)
+        if config.attributes is not None:
+            last: Any = self.fusion if config.fusion else self.branch(self.branches[0])
+            self.attributes = AttributeHead(config.attributes, last.width)
         for name in config.freeze:
             self.get_submodule(name).requires_grad_(False)
         self.train()
@@ -98,7 +104,7 @@ class EmotionModel(nn.Module):
         Raises:
             ModelError: none of the modalities that the model reads is there.
         """
-        if output not in ("scores", "parts"):
+        if output not in ("scores", "parts", "all"):
             return self._of_elm_branch(batch, output)
         outputs = self.branch_outputs(batch)
         last: Any
@@ -110,7 +116,13 @@ class EmotionModel(nn.Module):
             last = outputs[self.branches[0]]
         if output == "scores":
             return last.logits_BC
-        return {"scores": last.logits_BC, "vector": last.vector_BD}
+        parts = {"scores": last.logits_BC, "vector": last.vector_BD}
+        if self.config.attributes is not None:
+            parts["attributes"] = self.attributes(last.vector_BD)
+        if output == "parts":
+            return parts
+        scores_BC = at_least_float32(parts["scores"])
+        return torch.cat([scores_BC, parts["attributes"].to(scores_BC.dtype)], dim=1)
 
     def _of_elm_branch(self, batch: Mapping[str, Tensor], output: Output) -> Tensor:
         # Only models with a fitted head are asked, and they have one branch (`config.fits_head`).

@@ -21,6 +21,7 @@ from emo.data.plan import Plan, UnitFacts
 from emo.data.source import DataError, SampleSource, Supervision
 from emo.data.utterances import Utterances, training_rows
 from emo.distributed.runtime import Runtime
+from emo.models.attributes.targets import AttributeTargets
 from emo.models.audio.config import SpeechEncoderConfig
 from emo.models.context.model import ContextModel
 from emo.models.losses.objective import Objective
@@ -51,6 +52,7 @@ class Experiment:
     model: EmotionModel | ContextModel
     objective: Objective
     parameters: int  # trained
+    attributes: AttributeTargets | None = None
 
     @property
     def size(self) -> int:
@@ -123,7 +125,19 @@ class Experiment:
         )
         parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         objective = objective_of(config, view, samples, rows)
-        return cls(config, dataset, view, rows, samples, plan, model, objective, parameters)
+        chosen = config.model.attributes
+        return cls(
+            config,
+            dataset,
+            view,
+            rows,
+            samples,
+            plan,
+            model,
+            objective,
+            parameters,
+            None if chosen is None else AttributeTargets.of(dataset, chosen.names),
+        )
 
     @classmethod
     def of_dialogues(cls, dataset: Dataset, view: View, config: ExperimentConfig) -> Experiment:
@@ -190,6 +204,7 @@ def objective_of(
         samples.targets[counted].sum(axis=0, dtype=np.float64),
         smoothing=config.train.label_smoothing,
         output=config.model.trained_on,
+        attributes=config.model.attributes,
     )
 
 

@@ -124,6 +124,7 @@ def recipe(experiment: Experiment) -> dict[str, Any]:
         "statistics": statistics.to_json() if statistics else None,
         "max_tokens": (manifest.tokenizer or {}).get("max_tokens"),
         "prior": experiment.objective.facts()["prior"],
+        **({"attributes": experiment.attributes.scales} if experiment.attributes else {}),
     }
 
 

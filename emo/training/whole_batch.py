@@ -46,10 +46,13 @@ def pulls(run: Run, outputs: Sequence[Parts], micro: Sequence[Batch]) -> tuple[f
     """
     value, result = 0.0, [dict[str, Tensor]() for _ in micro]
     valid_N = torch.cat([batch.valid for batch in micro])
-    target_NC = torch.cat([batch.target for batch in micro])
+    wanted = {"target": torch.cat([batch.target for batch in micro])}
+    if (attributes := run.experiment.attributes) is not None:
+        row_N = torch.cat([batch.row for batch in micro])  # -1 where nothing counts
+        wanted["attributes"] = torch.from_numpy(attributes.values[row_N.numpy()])
     for term in run.experiment.objective.whole:
         mine = torch.cat([one[term.reads].detach().double().cpu() for one in outputs])
-        worth, gradient = _of_term(run, term, (mine, target_NC, valid_N))
+        worth, gradient = _of_term(run, term, (mine, wanted[term.against], valid_N))
         value += worth
         sizes = [len(batch.valid) for batch in micro]
         for place, part in zip(result, gradient.split(sizes), strict=True):

@@ -34,6 +34,7 @@ class CrossAttentionFusion(nn.Module):
         self.norm = nn.ModuleDict({name: nn.LayerNorm(hidden) for name in widths})
         self.join = nn.ModuleDict({name: nn.Linear(hidden, hidden) for name in widths})
         self.dropout = nn.Dropout(config.dropout)
+        self.width = hidden  # of the vector
         self.head = nn.Linear(hidden, classes)
 
     def forward(self, outputs: Mapping[str, BranchOutput]) -> Fused:

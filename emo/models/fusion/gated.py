@@ -25,6 +25,7 @@ class GatedFusion(nn.Module):
         self.value = nn.ModuleDict({name: nn.Linear(n, hidden) for name, n in widths.items()})
         self.gate = nn.ModuleDict({name: nn.Linear(both, hidden) for name in widths})
         self.dropout = nn.Dropout(config.dropout)
+        self.width = hidden  # of the vector
         self.head = nn.Linear(hidden, classes)
 
     def forward(self, outputs: Mapping[str, BranchOutput]) -> Fused:

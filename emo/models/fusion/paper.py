@@ -21,6 +21,7 @@ class PaperFusion(nn.Module):
 
     def __init__(self, config: PaperFusionConfig, classes: int, widths: Mapping[str, int]) -> None:
         super().__init__()
+        self.width = classes * len(widths)  # of the vector
         self.linear = nn.ModuleDict({name: nn.Linear(classes, classes) for name in widths})
         if config.identity_start:
             for layer in self.linear.values():

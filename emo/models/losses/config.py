@@ -48,13 +48,15 @@ class AnyLossConfig(Config):
     is. Where targets are distributions, `weigh` says what is weighted: each class' term
     (`classes`), the turn as a whole by its expected weight (`rows`), or the distribution, which is
     scaled to sum 1 again (`targets`). `mean` divides a step's loss by its turns (`rows`) or by the
-    sum of their weights (`weights`).
+    sum of their weights (`weights`). `scores` is the factor of the scores' loss beside the other
+    terms; 0 trains a model's attributes alone.
     """
 
     weights: WeightRule | dict[str, Annotated[float, Field(ge=0)]] = "none"
     beta: float | None = Field(None, ge=0, lt=1)
     weigh: Literal["classes", "rows", "targets"] = "classes"
     mean: Literal["rows", "weights"] = "rows"
+    scores: float = Field(1.0, ge=0)
     adjust: AdjustConfig | None = None
     contrastive: ContrastiveConfig | None = None
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from emo.models.attributes.config import AttributesConfig
 from emo.models.branch import Output
 from emo.models.losses.adjustment import adjustment
+from emo.models.losses.concordance import concordance_loss
 from emo.models.losses.config import AnyLossConfig, CrossEntropyConfig
 from emo.models.losses.contrastive import contrastive
 from emo.models.losses.cross_entropy import cleared, cross_entropy
@@ -41,13 +43,15 @@ class WholeBatchTerm:
     Attributes:
         reads: the key in the model's output "parts" that it reads.
         weight: its factor beside the loss of the scores.
-        function: from that part of G valid turns [G, ...] and their targets [G, C], in float64, to
+        function: from that part of G valid turns [G, ...] and what they should be, in float64, to
             a scalar: the term's mean over the global batch.
+        against: what they should be: "target" [G, C], or "attributes" [G, A], NaN where unknown.
     """
 
     reads: str
     weight: float
     function: Callable[[Tensor, Tensor], Tensor]
+    against: Literal["target", "attributes"] = "target"
 
 
 class Objective:
@@ -59,6 +63,7 @@ class Objective:
         counts_C: training turns of each class, float64 [C]; of distributions, the sums of shares.
         smoothing: this share of each target is spread evenly over the classes.
         output: what the model is trained on: "scores", or "log_likelihoods", which get no softmax.
+        attributes: those that the model predicts as well.
 
     Raises:
         ModelError: a class that must have training turns has none, or weights name other classes.
@@ -72,6 +77,7 @@ class Objective:
         *,
         smoothing: float = 0.0,
         output: Output = "scores",
+        attributes: AttributesConfig | None = None,
     ) -> None:
         self.config, self.classes, self.counts_C = config, tuple(classes), counts_C
         self.smoothing, self.output = smoothing, output
@@ -87,6 +93,13 @@ class Objective:
             self.whole.append(
                 WholeBatchTerm(
                     "vector", chosen.weight, lambda x, target: contrastive(x, target, chosen)
+                )
+            )
+        if attributes is not None:
+            factors = attributes.factors
+            self.whole.append(
+                WholeBatchTerm(
+                    "attributes", 1.0, lambda x, y: concordance_loss(x, y, factors), "attributes"
                 )
             )
         self._tables: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
@@ -143,7 +156,7 @@ class Objective:
             terms_BC = terms_BC * tables["weights"]
         elif self.weights_C is not None and self.config.weigh == "rows":
             terms_BC = terms_BC * (target_BC * tables["weights"]).sum(dim=-1, keepdim=True)
-        return terms_BC.sum()
+        return terms_BC.sum() * self.config.scores
 
     def mass(self, target_BC: Tensor, valid_B: Tensor) -> int:
         """The rows' share in the divisor of a step's loss, as a multiple of `MASS_UNIT`.
