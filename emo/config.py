@@ -115,6 +115,8 @@ class ExperimentConfig(Config):
             raise ValueError("loss.scores=0 trains attributes alone: set model.attributes")
         if self.model.attributes is None and self.train.select == "ccc":
             raise ValueError("train.select=ccc belongs to model.attributes")
+        if self.model.attributes is not None and self.data.augment.mixup is not None:
+            raise ValueError("data.augment.mixup mixes classes, not attributes: leave one out")
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from emo import metrics
 from emo.comparison.ceilings import bayes_predictions
 from emo.comparison.published import published_accuracy
 from emo.comparison.result import Result, row_labels
+from emo.evaluation.attributes.scores import SCORES
 from emo.evaluation.uncertainty import bootstrap, paired_difference
 
 Row = dict[str, Any]
@@ -52,8 +53,20 @@ def _metrics(result: Result, groups: Sequence[str] | None) -> Row:
             low, high = intervals[metric.name]
             row[f"{metric.name}_low"] = metric.scale * low
             row[f"{metric.name}_high"] = metric.scale * high
+    row |= _attributes(stored)
     row["ece_before"] = 100 * stored["ece_before"]
     row["js"] = stored["agreement"]["jensen_shannon"]
+    return row
+
+
+def _attributes(stored: Mapping[str, Any]) -> Row:
+    """Of each attribute the CCC with its interval, the correlation and the RMSE, as evaluated."""
+    row: Row = {}
+    for name, one in stored.get("attributes", {}).items():
+        for score in SCORES:
+            if one[score] is not None:
+                row[f"{score}_{name}"] = one[score]
+                row[f"{score}_{name}_low"], row[f"{score}_{name}_high"] = one["interval_95"][score]
     return row
 
 

@@ -74,6 +74,30 @@ TOPICS: Topics = {
 }
 
 
+def attribute_topics(rows: Sequence[Row]) -> Topics:
+    """A table for each score of the attributes that a run predicts, one column an attribute."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    ends = ("_low", "_high")
+    names = [key[4:] for key in keys if key.startswith("ccc_") and not key.endswith(ends)]
+    titles = {"ccc": "CCC of attributes", "pearson": "Their correlation", "rmse": "Their RMSE"}
+    return {
+        title: {name: _small_interval(f"{score}_{name}") for name in names}
+        for score, title in titles.items()
+        if names
+    }
+
+
+def _small_interval(name: str) -> Word:
+    """A number around 1 with its 95 % interval."""
+
+    def word(row: Row) -> str:
+        if name not in row:
+            return ""
+        return f"{row[name]:.3f} [{row[name + '_low']:.3f}, {row[name + '_high']:.3f}]"
+
+    return word
+
+
 def cells(rows: Sequence[Row], columns: dict[str, Word]) -> tuple[list[str], list[list[str]]]:
     """Headings, and the cells of every row; columns that are empty in all rows are left out."""
     words = {name: [word(row) for row in rows] for name, word in columns.items()}
@@ -144,7 +168,8 @@ def all_tables(
     rows: Sequence[Row], title: str, topics: Topics
 ) -> list[tuple[str, list[str], list[list[str]]]]:
     """Heading, column names and body of each table that is not empty for these rows."""
-    tables = [(topic or title, *cells(rows, columns)) for topic, columns in topics.items()]
+    every = {**topics, **attribute_topics(rows)}
+    tables = [(topic or title, *cells(rows, columns)) for topic, columns in every.items()]
     tables = [one for one in tables if len(one[1]) > 1]
     systems = by_system(rows) if topics is TOPICS else None
     if systems is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from emo.distributed.state import scatter_weights
+from emo.evaluation.attributes.scores import in_words as attributes_in_words
 from emo.evaluation.outputs import Predictions, correction, each_alone, predict_part
 from emo.evaluation.posthoc.calibration import at_temperature, fit_temperature
 from emo.evaluation.posthoc.prior import at_prior
@@ -81,6 +82,8 @@ def finish(run: Run) -> None:
         )
         for name, one in test.get("corpora", {}).items():
             tracker.say(f"test, {name} alone ({one['n']} utterances): {in_words(one)}")
+        if "attributes" in test:
+            tracker.say(f"test: {attributes_in_words(test['attributes'])}")
         for kept, lost in each_alone(config.model).items():
             result = test["alone"][kept]
             tracker.say(

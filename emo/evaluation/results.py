@@ -10,7 +10,7 @@ from emo import metrics
 from emo.data.corpora.masks import ClassMasks
 from emo.data.corpora.union import Corpora
 from emo.evaluation.agreement import agreement
-from emo.evaluation.attributes.scores import mean_ccc, scores
+from emo.evaluation.attributes.scores import SCORES, mean_ccc, scores
 from emo.evaluation.outputs import Predictions
 from emo.evaluation.predictions import TurnPredictions
 from emo.evaluation.uncertainty import RESAMPLES, bootstrap, paired_difference
@@ -91,6 +91,17 @@ def attribute_scores(predictions: Predictions, resamples: int = RESAMPLES) -> di
     return {
         name: scores(predicted, true, resamples)
         for name, (predicted, true) in predictions.attributes.items()
+    }
+
+
+def watched_attributes(predictions: Predictions) -> dict[str, dict[str, float]]:
+    """By name of an attribute, the scores that validation logs."""
+    if predictions.attributes is None:
+        return {}
+    found = attribute_scores(predictions, resamples=0)
+    return {
+        name: {score: one[score] for score in SCORES if one[score] is not None}
+        for name, one in found.items()
     }
 
 

@@ -44,6 +44,7 @@ class Prediction:
     Attributes:
         start, end: seconds, of a window or a part of a recording.
         notes: what a reader should know, such as an input that the model does not read.
+        attributes: by name, on the corpus' scale, of a model that predicts them.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Prediction:
     start: float | None = None
     end: float | None = None
     notes: tuple[str, ...] = field(default=())
+    attributes: dict[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str | None:

@@ -23,7 +23,7 @@ from emo.runs import files
 from emo.runs.finished import best_weights, is_finished, read_record, read_results
 from emo.serving.items import Item, Refusal, Result, Sound
 from emo.serving.many.batches import Padded, Prepared, in_batches, one_by_one, padded
-from emo.serving.scores import CannotPredict, Probabilities
+from emo.serving.scores import CannotPredict, Numbers, Probabilities
 from shards.configfile import parse
 from shards.extract import audio, text
 from shards.extract.audio import AudioConfig
@@ -57,6 +57,8 @@ class Predictor:
             )
         self.model, self.classes, self.recipe = model.eval(), classes, recipe
         self.scores = Probabilities(classes, results, recipe.get("prior"))
+        # By attribute that the model predicts, the ends of the corpus' scale.
+        self.scales: dict[str, tuple[float, float]] = recipe.get("attributes", {})
         self.device = torch.device("cpu")
         self.reads = tuple(model.branches)
         self.audio_config = self.extract = self.tokens = None
@@ -182,6 +184,20 @@ class Predictor:
     def probabilities(self, prepared: Sequence[Prepared]) -> np.ndarray:
         """float64 [B, C] for B prepared items, at the fitted temperature."""
         return self.scores(self.model(self.batch(prepared)))
+
+    @torch.inference_mode()
+    def results(self, prepared: Sequence[Prepared]) -> list[Numbers]:
+        """Probabilities and attributes of prepared items, by name."""
+        if not self.scales:
+            return [Numbers(self.scores.named(one), {}) for one in self.probabilities(prepared)]
+        parts = self.model(self.batch(prepared), "parts")
+        shares_BA = parts["attributes"].double().cpu().numpy()
+        low, high = np.array([*self.scales.values()]).T
+        values = (low + shares_BA * (high - low)).tolist()
+        return [
+            Numbers(self.scores.named(table), dict(zip(self.scales, row, strict=True)))
+            for table, row in zip(self.scores(parts["scores"]), values, strict=True)
+        ]
 
     def batch(self, prepared: Sequence[Prepared]) -> dict[str, Tensor]:
         """The batch that `EmotionModel.forward` reads; a modality that no item has is left out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,13 @@ from shards.errors import UserError
 
 class CannotPredict(UserError):
     """The input does not fit what the model reads."""
+
+
+class Numbers(NamedTuple):
+    """What is predicted of one input, by name: `attributes` are on the corpus' scale."""
+
+    probabilities: dict[str, float]
+    attributes: dict[str, float]
 
 
 class Probabilities:

@@ -24,7 +24,7 @@ from emo.distributed.runtime import Runtime
 from emo.evaluation.evaluate import finish
 from emo.evaluation.outputs import StopRequested, correction, fetch, predict_part
 from emo.evaluation.posthoc.prior import at_prior
-from emo.evaluation.results import only_class, validation_scores
+from emo.evaluation.results import only_class, validation_scores, watched_attributes
 from emo.metrics import improves, in_words, selection_score
 from emo.models.losses.objective import MASS_UNIT
 from emo.runs import checkpoint, files, random_state
@@ -310,6 +310,8 @@ def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
     values, recalls = validation_scores(predictions, view)
     tracker.write(progress.step, "val", values)
     tracker.write(progress.step, "val_recall", recalls)
+    for name, one in watched_attributes(predictions).items():
+        tracker.write(progress.step, f"val_{name}", one)
     if run.runtime.main:
         after_validation(Moment.of(run, "val", progress.step, predictions), progress.validated == 0)
     score, loss_now = selection_score(config.train.select, values), values["loss"]

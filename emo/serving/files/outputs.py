@@ -21,6 +21,8 @@ def _json(file: TextIO, classes: Sequence[str]) -> Write:
             times = {"start": one.start, "end": one.end}
             line |= {name: time for name, time in times.items() if time is not None}
             line |= {"label": one.label, "probabilities": one.probabilities}
+            if one.attributes:
+                line["attributes"] = one.attributes
             if one.notes:
                 line["notes"] = list(one.notes)
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -69,7 +71,8 @@ def _table(file: TextIO, classes: Sequence[str]) -> Write:
             f"{one.probabilities[name]:>11.4f}" if one.probabilities else f"{'':>11}"
             for name in classes
         )
-        file.write(f"{one.label or '(silent)':<{width}}  {cells}  {_place(one)}\n")
+        numbers = "".join(f"{name} {value:.2f}  " for name, value in one.attributes.items())
+        file.write(f"{one.label or '(silent)':<{width}}  {cells}  {numbers}{_place(one)}\n")
 
     return write
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emo.serving.items import Item, Prediction, Refusal, Result
+from emo.serving.scores import Numbers
 
 if TYPE_CHECKING:
     from emo.serving.predict import Predictor
@@ -68,8 +69,7 @@ def one_by_one(predictor: Predictor, items: Iterable[Item]) -> Iterator[Result]:
         if isinstance(made, Refusal):
             yield made
         else:
-            table = predictor.probabilities([made])
-            yield _prediction(item, made, predictor.scores.named(table[0]))
+            yield _prediction(item, made, predictor.results([made])[0])
 
 
 def in_batches(
@@ -103,9 +103,9 @@ def _predict(
     ready = [(n, item, made) for n, (item, made) in enumerate(group) if isinstance(made, Prepared)]
     ready.sort(key=lambda one: one[2].size)  # little padding
     for part in _parts(ready, batch):
-        tables = predictor.probabilities([made for _, _, made in part])
-        for (number, item, made), table in zip(part, tables, strict=True):
-            results[number] = _prediction(item, made, predictor.scores.named(table))
+        found = predictor.results([made for _, _, made in part])
+        for (number, item, made), numbers in zip(part, found, strict=True):
+            results[number] = _prediction(item, made, numbers)
     for one in results:
         assert one is not None
         yield one
@@ -135,5 +135,7 @@ def _prepare(predictor: Predictor, item: Item) -> Prepared | Refusal:
         return Refusal(item.name, reason, item.start, item.end, kind)
 
 
-def _prediction(item: Item, made: Prepared, probabilities: dict[str, float]) -> Prediction:
-    return Prediction(item.name, probabilities, item.start, item.end, made.notes)
+def _prediction(item: Item, made: Prepared, found: Numbers) -> Prediction:
+    return Prediction(
+        item.name, found.probabilities, item.start, item.end, made.notes, found.attributes
+    )
