@@ -95,12 +95,12 @@ def attribute_scores(predictions: Predictions, resamples: int = RESAMPLES) -> di
 
 
 def watched_attributes(predictions: Predictions) -> dict[str, dict[str, float]]:
-    """By name of an attribute, the scores that validation logs."""
+    """The scores that validation logs, by attribute: the groups `val_NAME`."""
     if predictions.attributes is None:
         return {}
     found = attribute_scores(predictions, resamples=0)
     return {
-        name: {score: one[score] for score in SCORES if one[score] is not None}
+        f"val_{name}": {score: one[score] for score in SCORES if one[score] is not None}
         for name, one in found.items()
     }
 

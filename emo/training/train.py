@@ -308,10 +308,9 @@ def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
     probabilities = at_prior(predictions.probabilities, correction(run))
     predictions = replace(predictions, probabilities=probabilities)
     values, recalls = validation_scores(predictions, view)
-    tracker.write(progress.step, "val", values)
-    tracker.write(progress.step, "val_recall", recalls)
-    for name, one in watched_attributes(predictions).items():
-        tracker.write(progress.step, f"val_{name}", one)
+    groups = {"val": values, "val_recall": recalls} | watched_attributes(predictions)
+    for group, numbers in groups.items():
+        tracker.write(progress.step, group, numbers)
     if run.runtime.main:
         after_validation(Moment.of(run, "val", progress.step, predictions), progress.validated == 0)
     score, loss_now = selection_score(config.train.select, values), values["loss"]

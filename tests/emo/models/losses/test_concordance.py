@@ -54,7 +54,7 @@ def test_rows_without_an_attribute_are_left_out_of_it_alone():
     wanted = FACTORS[0] * (1 - lin(x[there, 0], y[there, 0])) + FACTORS[1] * (
         1 - lin(x[:, 1], y[:, 1])
     )
-    assert float(loss) == pytest.approx(wanted, abs=1e-12)
+    assert loss.item() == pytest.approx(wanted, abs=1e-12)
     loss.backward()
     assert (given.grad[3:7, 0] == 0).all()
     assert (given.grad[:, 2] == 0).all()
