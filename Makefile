@@ -14,7 +14,7 @@ QUICK := tests/test_imports.py tests/test_house_rules.py tests/test_configs.py \
 	tests/launch/test_failures.py::test_a_run_that_ends_well_says_so_in_five_lines_and_a_file \
 	tests/launch/test_failures.py::test_a_bug_on_one_rank_ends_all_and_is_shown_alone
 
-.PHONY: help demo table3 gpu-check test quick check bench torture venv clean
+.PHONY: help demo table3 gpu-check test quick check bench torture venv docs docs-check clean
 
 help:
 	@grep -E '^## ' Makefile | sed 's/^## //'
@@ -71,6 +71,15 @@ bench: venv
 ## make gpu-check  what a machine with GPUs runs first: every strategy and precision, one table
 gpu-check: venv
 	python benchmarks/gpu_check.py
+
+## make docs    the documentation, as site/index.html (without the network)
+docs: venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+## make docs-check  every command of the tutorial, one after the other, in a new clone (a quarter hour)
+docs-check: venv
+	python tests/docs_check.py docs/tutorial.md
 
 ## make clean   removes what the demo made; keeps the environment
 clean:
