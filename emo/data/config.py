@@ -41,6 +41,11 @@ def folders_of(shards: Shards) -> tuple[Path, ...]:
     return (shards,) if isinstance(shards, Path) else tuple(shards)
 
 
+def weights_of(shards: Shards) -> list[float] | None:
+    """The weights that `shards` has, in ascending order; None if it has none."""
+    return sorted(shards.values()) if isinstance(shards, dict) else None
+
+
 def shown(shards: Shards) -> str:
     """`shards` in a line of text."""
     return " + ".join(map(str, folders_of(shards)))
@@ -51,8 +56,8 @@ class PlanConfig(Config):
 
     `shuffle`: uniform at random. `windowed`: shards, then blocks, then units inside a window are
     shuffled, for slow filesystems. `bucketed`: batches of similar length. `balanced`: every batch
-    has about the class proportions of the whole training part. `dialogues`: whole dialogues,
-    shuffled; the global batch then counts dialogues.
+    has about the class proportions of the whole training part; with several corpora, also those of
+    each of them. `dialogues`: whole dialogues, shuffled; the global batch then counts dialogues.
     """
 
     order: OrderName = "shuffle"
@@ -60,6 +65,18 @@ class PlanConfig(Config):
     block: PositiveInt = 64  # windowed: consecutive units of a shard that are read together
     window: PositiveInt = 2048  # windowed: positions inside which units are shuffled
     pool: PositiveInt = 100  # bucketed: batches that are sorted by length together
+
+
+class MixConfig(Config):
+    """How much of each corpus an epoch of several holds (`emo.data.corpora.mixture`).
+
+    By `size`: every row once. By `temperature`: in proportion to the corpora's sizes to the power
+    of 1/`temperature`; 1 is `size`, and a large one gives all corpora the same share. By `shares`:
+    in proportion to the weights in `data.shards`, which is the default where there are weights.
+    """
+
+    by: Literal["size", "temperature", "shares"] | None = None
+    temperature: float = Field(2.0, ge=1)
 
 
 class LeftOut(Config):
@@ -110,6 +127,7 @@ class DataConfig(Config):
     normalise: NormaliseName = "train"
     frames: PositiveInt | None = None
     view: ViewConfig = ViewConfig()
+    mix: MixConfig = MixConfig()
     plan: PlanConfig = PlanConfig()
     targets: Literal["hard", "soft"] = "hard"
     primary: float | None = Field(None, gt=0, le=1)
@@ -120,6 +138,20 @@ class DataConfig(Config):
     damage: Literal["error", "skip"] = "error"
     max_skipped: Annotated[float, Field(ge=0, le=1)] = 0.01
     left_out: LeftOut | None = None
+
+    @property
+    def mixed_by(self) -> Literal["size", "temperature", "shares"]:
+        """How corpora are mixed; `size` unless something else is asked for."""
+        return self.mix.by or ("shares" if isinstance(self.shards, dict) else "size")
+
+    @model_validator(mode="after")
+    def _weights_are_shares(self) -> DataConfig:
+        if isinstance(self.shards, dict) != (self.mixed_by == "shares"):
+            raise ValueError(
+                "mix.by=shares needs the weights of the datasets, and nothing else reads them: "
+                "write data.shards as {FOLDER: WEIGHT, FOLDER: WEIGHT}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _votes_are_targets(self) -> DataConfig:

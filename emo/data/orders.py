@@ -16,12 +16,25 @@ draw more or less, or two of them swapped, resumed runs would repeat some units 
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 
 def bit_stream(seed: int, epoch: int) -> np.random.PCG64:
     """The random bits of epoch `epoch`: every rank makes the same ones, so none are sent."""
     return np.random.PCG64(np.random.SeedSequence([seed, epoch]))
+
+
+def pass_stream(seed: int, turn: int, corpus: int) -> np.random.PCG64:
+    """The random bits of pass `turn` through the corpus number `corpus` of a mixture."""
+    # Never 0 at the end: SeedSequence takes no notice of zeros there, and [seed, turn] is an epoch.
+    return np.random.PCG64(np.random.SeedSequence([seed, turn, corpus + 1]))
+
+
+def hash_array(values: np.ndarray) -> str:
+    """A digest of the bytes of `values` (hex)."""
+    return hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).hexdigest()
 
 
 def shuffled(bits: np.random.PCG64, units: int) -> np.ndarray:

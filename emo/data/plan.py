@@ -10,7 +10,6 @@ Units are numbered `0 .. units-1`: positions in the view's training rows, or dia
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -19,6 +18,7 @@ import numpy as np
 
 from emo.data import orders
 from emo.data.config import OrderName, PlanConfig
+from emo.data.corpora.mixture import Mixture
 from shards.configfile import digest
 from shards.errors import UserError
 
@@ -76,25 +76,28 @@ class UnitFacts:
     """What an order may need to know of every unit, [units] each; `ORDERS` says which needs what.
 
     `shards` int, `lengths` int or float, `labels` int (the class); none of them is below 0.
-    `groups` holds the rows of each dialogue, int [turns].
+    `groups` holds the rows of each dialogue, int [turns]. With a `mixture`, an epoch does not use
+    every unit once, but as often as that says.
     """
 
     shards: np.ndarray | None = None
     lengths: np.ndarray | None = None
     labels: np.ndarray | None = None
     groups: Sequence[np.ndarray] | None = None
+    mixture: Mixture | None = None
 
 
 @dataclass(frozen=True)
 class _Order:
     """One way to order an epoch.
 
-    `make` gives the permutation. `fact` is the field of `UnitFacts` that it reads, and `each` the
-    word for one value of it in messages. `dtype` is the narrow type in which the values are kept,
-    so that less memory has to be read. `by_batch`: the order depends on the global batch.
+    `make` gives the permutation, from the facts of an epoch's units. `fact` is the field of
+    `UnitFacts` that it reads, and `each` the word for one value of it in messages. `dtype` is the
+    narrow type in which the values are kept, so that less memory has to be read. `by_batch`: the
+    order depends on the global batch.
     """
 
-    make: Callable[[Plan, np.random.PCG64], np.ndarray]
+    make: Callable[[Plan, np.ndarray, np.random.PCG64], np.ndarray]
     fact: Literal["shards", "lengths", "labels", "groups"] | None = None
     each: str = ""
     dtype: type[np.generic] = np.int64
@@ -105,7 +108,8 @@ class Plan:
     """The training plan of one view.
 
     Args:
-        units: number of units; every one is visited once an epoch.
+        units: number of units; every one is visited once an epoch, unless there is a mixture. An
+            epoch has as many places in any case.
         global_batch: units a step, over all ranks and accumulation steps.
         facts: what the order needs to know of the units.
 
@@ -134,14 +138,28 @@ class Plan:
         self.fact = self._check_fact(facts)
         # The facts are part of the fingerprint: a resumed epoch is the same sequence only if
         # lengths, shards, classes or dialogues are unchanged.
-        recipe = [config.model_dump(mode="json"), units, seed, _hash_array(self.fact)]
+        recipe = [config.model_dump(mode="json"), units, seed, orders.hash_array(self.fact)]
+        self.mixture = facts.mixture
+        if self.mixture is not None:
+            recipe.append(self.mixture.fingerprint)
         self.fingerprint = digest(recipe)[:16]
 
     def order(self, epoch: int) -> np.ndarray:
         """The units of epoch `epoch` in the order of their use, int64 [units]."""
         # Every rank computes this permutation from the seed and the epoch's number. It is neither
         # sent nor stored, and a resumed run computes the same one.
-        return ORDERS[self.config.order].make(self, orders.bit_stream(self.seed, epoch))
+        bits, make = orders.bit_stream(self.seed, epoch), ORDERS[self.config.order].make
+        if self.mixture is None:
+            return make(self, self.fact, bits)
+        chosen = np.repeat(np.arange(self.units), self.visits(epoch))  # ascending, some repeated
+        fact = self.fact[chosen] if len(self.fact) else self.fact
+        return chosen[make(self, fact, bits)]
+
+    def visits(self, epoch: int) -> np.ndarray:
+        """How often epoch `epoch` uses each unit, int64 [units]."""
+        if self.mixture is None:
+            return np.ones(self.units, np.int64)
+        return self.mixture.visits(self.seed, epoch)
 
     def epoch(self, epoch: int, consumed: int = 0) -> np.ndarray:
         """The global batches of epoch `epoch` that remain after `consumed` units.
@@ -219,28 +237,28 @@ class Plan:
 
 
 ORDERS: dict[OrderName, _Order] = {
-    "shuffle": _Order(lambda plan, bits: orders.shuffled(bits, plan.units)),
+    "shuffle": _Order(lambda plan, fact, bits: orders.shuffled(bits, plan.units)),
     "windowed": _Order(
-        lambda plan, bits: orders.windowed(
-            bits, plan.fact, plan.config.shards_open, plan.config.block, plan.config.window
+        lambda plan, fact, bits: orders.windowed(
+            bits, fact, plan.config.shards_open, plan.config.block, plan.config.window
         ),
         fact="shards",
         each="shard",
     ),
     "bucketed": _Order(
-        lambda plan, bits: orders.bucketed(bits, plan.fact, plan.global_batch, plan.config.pool),
+        lambda plan, fact, bits: orders.bucketed(bits, fact, plan.global_batch, plan.config.pool),
         fact="lengths",
         each="length",
         dtype=np.float32,
         by_batch=True,
     ),
     "balanced": _Order(
-        lambda plan, bits: orders.balanced(bits, plan.fact),
+        lambda plan, fact, bits: orders.balanced(bits, fact),
         fact="labels",
         each="class",
         dtype=np.int16,
     ),
-    "dialogues": _Order(lambda plan, bits: orders.shuffled(bits, plan.units), fact="groups"),
+    "dialogues": _Order(lambda plan, fact, bits: orders.shuffled(bits, plan.units), fact="groups"),
 }
 assert tuple(ORDERS) == get_args(OrderName)
 
@@ -312,7 +330,3 @@ def _in_batches(order: np.ndarray, batch: int) -> np.ndarray:
     if missing:
         order = np.concatenate((order, np.full(missing, -1, np.int64)))
     return order.reshape(-1, batch)
-
-
-def _hash_array(values: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).hexdigest()

@@ -13,6 +13,7 @@ import torch
 from emo.config import ExperimentConfig
 from emo.data import normalise
 from emo.data.corpora.agreement import disagreements
+from emo.data.corpora.mixture import mixture_of
 from emo.data.corpora.union import Corpora, open_data
 from emo.data.dialogues import Dialogues, check_vectors
 from emo.data.normalise.base import Normaliser
@@ -120,7 +121,8 @@ class Experiment:
             facts=UnitFacts(
                 shards=dataset.column("shard")[rows],
                 lengths=(samples.sizes if config.model.audio else samples.tokens)[rows],
-                labels=view.labels[rows],
+                labels=_cells(dataset, view)[rows],
+                mixture=mixture_of(dataset, rows, config.data),
             ),
         )
         parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -186,6 +188,13 @@ def supervision_of(dataset: Dataset, view: View, config: ExperimentConfig) -> Su
         dropout=data.annotation_dropout,
         seed=config.train.seed,
     )
+
+
+def _cells(dataset: Dataset, view: View) -> np.ndarray:
+    """What the order `balanced` spreads evenly: the class of each row, within its corpus."""
+    if not isinstance(dataset, Corpora):
+        return view.labels
+    return view.labels + len(view.label_set.classes) * dataset.corpus
 
 
 def objective_of(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emo.config import ExperimentConfig
+from emo.data.config import weights_of
 from emo.runs import files
 from shards import atomic, configfile
 from shards.configfile import ConfigError
@@ -163,6 +164,9 @@ def check_unchanged(config: ExperimentConfig) -> None:
     changed = configfile.differences(
         load_config(config.run).model_dump(mode="json"), config.model_dump(mode="json"), MAY_CHANGE
     )
+    before, now = (weights_of(one.data.shards) for one in (load_config(config.run), config))
+    if before != now:  # folders may move, but the weights decide what is learnt
+        changed.append(f"data.shards: the weights were {before}, now {now}")
     if changed:
         raise ConfigError(
             f"{config.run} was started with other settings; a resumed run must keep them:\n  "

@@ -96,9 +96,16 @@ def corpora_of(experiment: Experiment) -> list[dict[str, Any]]:
     masks = experiment.samples.masks
     absent = {} if masks is None else masks.absent(dataset.names, classes)
     trained = np.bincount(dataset.corpus[experiment.rows], minlength=len(dataset.names))
+    mixture = experiment.plan.mixture
+    passes = np.minimum(trained, 1) if mixture is None else mixture.passes
     return [
-        one | {"training_rows": int(rows), "absent": absent.get(one["name"], [])}
-        for one, rows in zip(dataset.described(), trained, strict=True)
+        one
+        | {
+            "training_rows": int(rows),
+            "passes": float(often),  # through these rows, in an epoch
+            "absent": absent.get(one["name"], []),
+        }
+        for one, rows, often in zip(dataset.described(), trained, passes, strict=True)
     ]
 
 

@@ -258,7 +258,7 @@ def count_step(progress: Progress, experiment: Experiment, trace: int) -> Progre
     # The sum of the traces over all steps and ranks depends on the set of units only. It differs if
     # the plan, its slices, the loader, a resumption or another number of ranks lost a unit or used
     # one twice, which no score would ever show.
-    wanted = trace_of(experiment.rows)
+    wanted = trace_of(np.repeat(experiment.rows, experiment.plan.visits(data.epoch - 1)))
     if progress.trace != wanted:
         raise AssertionError(
             f"epoch {data.epoch} did not use every sample exactly once: its trace is "
