@@ -13,8 +13,7 @@ import torch
 from emo.config import ExperimentConfig
 from emo.data import normalise
 from emo.data.corpora.agreement import disagreements
-from emo.data.corpora.mixture import mixture_of
-from emo.data.corpora.union import Corpora, open_data
+from emo.data.corpora.union import Corpora, mixture_of, open_data
 from emo.data.dialogues import Dialogues, check_vectors
 from emo.data.normalise.base import Normaliser
 from emo.data.normalise.sums import feature_sums, in_chunks, moments_of

@@ -14,10 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emo.data import orders
-from emo.data.config import DataConfig
-from emo.data.corpora.union import Corpora
 from shards.configfile import digest
-from shards.store.index import Dataset
 
 
 @dataclass(frozen=True)
@@ -73,20 +70,3 @@ class Mixture:
                     order = orders.shuffled(orders.pass_stream(seed, turn, number), len(own))
                     visits[own[order[low:high]]] += 1
         return visits
-
-
-def mixture_of(dataset: Dataset, rows: np.ndarray, config: DataConfig) -> Mixture | None:
-    """The mixture of the training `rows`, int64; None if an epoch uses every row once."""
-    by = config.mixed_by
-    if by == "size" or not isinstance(dataset, Corpora):
-        return None
-    corpus = dataset.corpus[rows]
-    own = np.bincount(corpus, minlength=len(dataset.names)).astype(np.float64)
-    if by == "shares":
-        assert isinstance(config.shards, dict)
-        weights = {folder.absolute(): weight for folder, weight in config.shards.items()}
-        wanted = np.array([weights[part.folder.absolute()] for part in dataset.parts])
-        wanted = np.where(own > 0, wanted, 0.0)
-    else:
-        wanted = own ** (1 / config.mix.temperature) * (own > 0)
-    return Mixture(corpus, wanted / wanted.sum())

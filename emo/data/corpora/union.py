@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from emo.data.config import Shards, folders_of
+from emo.data.config import DataConfig, Shards, folders_of
+from emo.data.corpora.mixture import Mixture
 from shards.configfile import digest
 from shards.errors import UserError
 from shards.store.index import CONFIG, Dataset, Manifest, home_of, open_dataset
@@ -116,6 +117,23 @@ def corpus_names(datasets: Sequence[Dataset]) -> list[str]:
         if seen[plain[number]] > 1:
             names[number] = f"{plain[number]}-{seen[plain[number]]}"
     return names
+
+
+def mixture_of(dataset: Dataset, rows: np.ndarray, config: DataConfig) -> Mixture | None:
+    """The mixture of the training `rows`, int64; None if an epoch uses every row once."""
+    by = config.mixed_by
+    if by == "size" or not isinstance(dataset, Corpora):
+        return None
+    corpus = dataset.corpus[rows]
+    own = np.bincount(corpus, minlength=len(dataset.names)).astype(np.float64)
+    if by == "shares":
+        assert isinstance(config.shards, dict)
+        weights = {folder.absolute(): weight for folder, weight in config.shards.items()}
+        wanted = np.array([weights[part.folder.absolute()] for part in dataset.parts])
+        wanted = np.where(own > 0, wanted, 0.0)
+    else:
+        wanted = own ** (1 / config.mix.temperature) * (own > 0)
+    return Mixture(corpus, wanted / wanted.sum())
 
 
 def _own_name(folder: Path) -> str:

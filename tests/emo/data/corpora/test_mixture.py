@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emo.data.config import DataConfig, PlanConfig
-from emo.data.corpora.mixture import Mixture, mixture_of
-from emo.data.corpora.union import open_data
+from emo.data.corpora.mixture import Mixture
+from emo.data.corpora.union import mixture_of, open_data
 from emo.data.plan import ORDERS, DataState, Plan, PlanError, UnitFacts, rank_slices
 from shards.configfile import ConfigError, parse
 
