@@ -28,8 +28,8 @@ from emo.models.losses.objective import Objective
 from emo.models.model import EmotionModel, architectures_of
 from emo.models.pretrained import is_folder, load_encoder, read_preprocessing
 from emo.runs import files
-from emo.runs.finished import best_weights, data_difference, read_record
-from emo.runs.folder import RunError
+from emo.runs.finished import best_weights, read_record
+from emo.runs.start.init import check_init
 from shards.configfile import parse
 from shards.extract.features import FEATURES, FeatureConfig
 from shards.extract.features.waveform import WAVEFORM
@@ -109,7 +109,9 @@ class Experiment:
             used = np.concatenate([view.rows(part) for part in PARTS])
             model.branch("text").check_length(int(samples.tokens[used].max(initial=0)))
         for branch, run in ({} if trained else config.init).items():
-            _check_same_data(run, view, dataset)
+            told = check_init(branch, run, view, dataset)
+            if told and runtime.main:
+                print(told, flush=True)
             model.load_branch(branch, best_weights(run))
         plan = Plan(
             config.data.plan,
@@ -341,15 +343,3 @@ def feature_bins(dataset: Dataset, feature: str) -> int:
     one, config = FEATURES[feature], parse(FeatureConfig, settings, "the shards' feature settings")
     assert one.width is not None, f"{feature} has no frames"
     return one.width(config.of(one))
-
-
-def _check_same_data(run: Path, view: View, dataset: Dataset) -> None:
-    """Raise RunError unless `run`, from which a branch is taken, was trained on these parts."""
-    ours = {"dataset": {"hash": dataset.manifest.dataset_hash}, "view": view.digest}
-    different = data_difference(read_record(run), ours, ("dataset", "parts"))
-    if different is not None:
-        raise RunError(
-            f"init: {run} was trained on other data than this run would be ({different.what} "
-            f"{different.ours}, here {different.theirs}): its training turns could be test turns "
-            "here. Train the branch on the same data.shards and data.view"
-        )
