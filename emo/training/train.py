@@ -45,8 +45,8 @@ from emo.training.pace import Clock, Pace
 from emo.training.saver import Saver
 from emo.training.step import check_loss_scale, train_step
 from emo.training.warm_up import warm_up
-from emo.watching.layers import show_layers
 from emo.watching.moment import Moment
+from emo.watching.pictures.layers import show_layers
 from emo.watching.settings import describe_launch
 from emo.watching.trace import Trace
 from emo.watching.watch import after_validation

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch.utils.tensorboard.summary import custom_scalars, hparams
 
-from emo.metrics import METRICS
+from emo.metrics import METRICS, WATCHED
 from emo.models.model import EmotionModel
 from emo.runs.run import Run
-from emo.runs.tracking.tags import LAYOUT
+from emo.runs.tracking.tags import CCC, ENERGY, LAYOUT
 from shards import configfile
 
 # Columns of the table of hyper-parameters, from anywhere in the configuration.
@@ -29,12 +30,21 @@ def describe_launch(run: Run, banner: str) -> None:
     dumped = configfile.dump(run.config)
     tracker.describe("run", "    " + banner.replace("\n", "\n    "), tracker.launch)
     tracker.describe("settings", "```yaml\n" + dumped + "```", tracker.launch)
-    layout = {
-        section: {title: ["Multiline", tags] for title, tags in charts.items()}
+    tracker.add(custom_scalars(layout(run.runtime.device.type)), tracker.launch)
+    tracker.settings(flat(run.config.model_dump(mode="json")))
+
+
+def layout(device: str) -> dict[str, dict[str, list[Any]]]:
+    """`LAYOUT` as torch takes it, without charts that would stay empty."""
+    empty = [] if device == "cuda" else [ENERGY]
+    if not any(re.fullmatch(CCC, f"val/{metric.name}") for metric in WATCHED):
+        empty.append(CCC)
+    return {
+        section: {
+            title: ["Multiline", tags] for title, tags in charts.items() if tags[0] not in empty
+        }
         for section, charts in LAYOUT.items()
     }
-    tracker.add(custom_scalars(layout), tracker.launch)
-    tracker.settings(flat(run.config.model_dump(mode="json")))
 
 
 def rank(run: Run, parts: Mapping[str, Mapping[str, Any]]) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 
 from emo.watching.embeddings import write_projector
 from emo.watching.moment import Moment
-from emo.watching.results import show_confusion, show_precision_recall, show_reliability
+from emo.watching.pictures.results import show_confusion, show_precision_recall, show_reliability
+from emo.watching.pictures.turns import show_turns
 from emo.watching.settings import rank
-from emo.watching.turns import show_turns
 
 PICTURES: dict[str, Callable[[Moment], None]] = {
     "confusion": show_confusion,

@@ -97,11 +97,6 @@ class Tracker:
         for other in self._others:
             other.log_picture(name, image, step)
 
-    def sound(self, name: str, wave: np.ndarray, rate: int, step: int) -> None:
-        """Let `wave`, float [samples] in ±1 at `rate` Hz, be heard."""
-        if self._writer is not None:
-            self._writer.add_audio(name, wave[None], step, sample_rate=rate)
-
     def add(self, summary: Any, step: int) -> None:
         """Add a `Summary` of one of TensorBoard's plugins."""
         if self._writer is not None:

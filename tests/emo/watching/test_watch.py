@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -58,14 +59,14 @@ def test_the_same_turns_are_seen_every_epoch_and_heard_once(trained_runs: dict[s
     found = events(trained_runs["audio"])
     seen = [tag for tag in found.Tags()["images"] if tag.startswith("turns/")]
     assert len(seen) == 5
-    assert sorted(found.Tags()["audio"]) == sorted(seen)
     for tag in seen:
         assert len(found.Images(tag)) == EPOCHS
-        [sound] = found.Audio(tag)
-        assert sound.sample_rate == 8000
-        assert sound.content_type == "audio/wav"
-    [said] = found.Tensors("where_the_sounds_come_from/text_summary")
-    assert said.tensor_proto.string_val[0].decode().count("decoded from the corpus") == 5
+        [event] = found.Tensors(tag.replace("turns/", "sound/"))
+        wav, label = event.tensor_proto.string_val
+        wave, rate = soundfile.read(io.BytesIO(wav))
+        assert rate == 8000
+        assert wave.std() > 0.01
+        assert label == b"decoded from the corpus"
 
 
 def test_precision_and_recall_are_those_of_the_predictions(trained_runs: dict[str, Path]) -> None:

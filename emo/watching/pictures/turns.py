@@ -6,6 +6,7 @@ import numpy as np
 
 from emo.figures.mel import turn_picture
 from emo.watching.moment import Moment
+from emo.watching.pictures.sounds import sound_summary
 
 
 def show_turns(moment: Moment) -> None:
@@ -31,11 +32,7 @@ def show_turns(moment: Moment) -> None:
             moment.tracker.picture(f"turns/{name}", image, moment.step)
         sound = sounds.get(name)
         if sound is not None and len(sound.wave):
-            moment.tracker.sound(f"turns/{name}", sound.wave, sound.rate, moment.step)
-    if sounds:
-        lines = [f"- {name}: {one.origin}" for name, one in sounds.items() if one is not None]
-        text = "\n".join(lines or ["These turns have no sound."])
-        moment.tracker.describe("where_the_sounds_come_from", text, moment.step)
+            moment.tracker.add(sound_summary(f"sound/{name}", sound), moment.step)
 
 
 def chosen_turns(labels: np.ndarray, classes: int, count: int) -> np.ndarray:

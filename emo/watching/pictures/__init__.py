@@ -1,0 +1,1 @@
+"""What is drawn of a `Moment`, a file a kind."""
