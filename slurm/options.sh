@@ -19,14 +19,14 @@ fi
 source "${EMO_SITE:-slurm/site.sh}"
 
 # site_options KIND: fills the array `words` with sbatch's options for a script of this kind:
-# preprocess, merge, train, crossval, evaluate or tensorboard.
+# preprocess, merge, train, crossval, sweep, evaluate or tensorboard.
 site_options() {
     local time=$SITE_TIME_EVALUATE cpus=${SITE_CPUS_TRAIN:-4} gpus=$SITE_GPUS_PER_NODE
     words=(--ntasks-per-node=1)
     case $1 in
         preprocess) time=$SITE_TIME_PREPROCESS cpus=$SITE_CPUS_PREPROCESS gpus=0 ;;
         merge) gpus=0 ;;
-        train | crossval) time=$SITE_TIME_TRAIN cpus=$(train_cpus) ;;
+        train | crossval | sweep) time=$SITE_TIME_TRAIN cpus=$(train_cpus) ;;
         tensorboard) time="" cpus=1 gpus=0 ;;
     esac
     if [[ $1 != tensorboard ]]; then

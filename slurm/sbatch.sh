@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # sbatch for one script, with what site.sh says: partition, GPUs, times, log folder.
 # usage: slurm/sbatch.sh [--dry-run] [sbatch options] SCRIPT [arguments]
-#   SCRIPT: preprocess, merge, train, crossval, evaluate or tensorboard (slurm/SCRIPT.sbatch)
+#   SCRIPT: preprocess, merge, train, crossval, sweep, evaluate or tensorboard
+#           (slurm/SCRIPT.sbatch)
 # For instance: slurm/sbatch.sh --nodes=2 train gpu configs/paper/text.yaml run=runs/paper/text
 set -euo pipefail
 CALLER=$PWD
@@ -12,7 +13,7 @@ source slurm/options.sh
 dry=0 own=()
 while (($# > 0)) && [[ $1 == -* ]]; do
     case $1 in
-        -h | --help) sed -n '2,5s/^# //p' "slurm/sbatch.sh"; exit 0 ;;
+        -h | --help) sed -n '2,6s/^# //p' "slurm/sbatch.sh"; exit 0 ;;
         --dry-run) dry=1 ;;
         *) own+=("$1") ;;
     esac
@@ -33,7 +34,7 @@ for word in "$@"; do
 done
 
 # What a training is told; what crossval itself reads (fold=K, --seeds K) is no setting.
-if [[ $script == train || $script == crossval ]] && ((${#arguments[@]} > 1)); then
+if [[ $script =~ ^(train|crossval|sweep)$ ]] && ((${#arguments[@]} > 1)); then
     check_strategy "${arguments[0]}" "${own[@]}"
     settings=()
     for word in "${arguments[@]:2}"; do
@@ -43,7 +44,7 @@ if [[ $script == train || $script == crossval ]] && ((${#arguments[@]} > 1)); th
 fi
 
 log=%x-%j
-case $script in preprocess | crossval) log=%x-%A_%a ;; esac
+case $script in preprocess | crossval | sweep) log=%x-%A_%a ;; esac
 site_options "$script"
 command=(sbatch "${words[@]}" "--output=$SITE_RUNS/logs/$log.log" "${own[@]}" "slurm/$script.sbatch"
     "${arguments[@]}")

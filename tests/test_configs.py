@@ -6,6 +6,7 @@ import pytest
 
 from emo.__main__ import main as emo
 from emo.config import ExperimentConfig
+from emo.search.space import SpaceConfig, check
 from shards.__main__ import main as emo_shards
 from shards.config import ShardConfig
 from shards.configfile import load
@@ -21,6 +22,12 @@ OF_THE_PAPER = ("text", "audio", "fusion", "roberta", "wav2vec2")
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_experiments_are_valid(path):
     assert load(ExperimentConfig, path).name.endswith(path.stem)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "spaces").glob("*.yaml")), ids=str)
+def test_spaces_hold_values_that_can_be(path):
+    """A space is named after the experiment that it is for: sample-text for sample/text."""
+    check(ROOT / "configs" / f"{path.stem.replace('-', '/', 1)}.yaml", [], load(SpaceConfig, path))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "shards").glob("*.yaml")), ids=str)

@@ -45,6 +45,7 @@ LAYERS = [
     ("emo.training",),
     ("emo.comparison",),
     ("emo.report",),
+    ("emo.search",),
     ("emo.serving",),
     ("emo",),  # the front door, `from emo import load`: it imports when it is called
     ("emo.commands",),

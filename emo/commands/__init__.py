@@ -4,12 +4,12 @@ from emo.commands.command import Command
 from emo.commands.machine import doctor, fields
 from emo.commands.results import compare, report, runs
 from emo.commands.results import eval as evaluation
-from emo.commands.training import config, crossval, train
+from emo.commands.training import config, crossval, sweep, train
 from emo.commands.use import export, features, predict
 
 # By heading, in the order in which `emo --help` lists them.
 GROUPS: dict[str, tuple[Command, ...]] = {
-    "train": (train.COMMAND, crossval.COMMAND, config.COMMAND, fields.COMMAND),
+    "train": (train.COMMAND, crossval.COMMAND, sweep.COMMAND, config.COMMAND, fields.COMMAND),
     "look at results": (evaluation.COMMAND, compare.COMMAND, report.COMMAND, runs.COMMAND),
     "use a trained model": (predict.COMMAND, export.COMMAND, features.COMMAND),
     "this machine": (doctor.COMMAND,),

@@ -1,0 +1,1 @@
+"""Search over settings: a space, and the sweep that trains trials from it."""
