@@ -34,12 +34,17 @@ def bare(model: nn.Module) -> nn.Module:
     return model
 
 
-def gather_weights(runtime: Runtime, model: nn.Module) -> dict[str, Tensor]:
-    """Full fp32 weights and buffers on the CPU, by name; on ranks other than 0 an empty dict."""
+def gather_weights(runtime: Runtime, model: nn.Module, ending: str = "") -> dict[str, Tensor]:
+    """Full fp32 weights and buffers on the CPU, by name; on ranks other than 0 an empty dict.
+
+    With `ending`, only those whose names end so.
+    """
     module = bare(model)
     trained = dict(module.named_parameters())
     result: dict[str, Tensor] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
+        if not name.endswith(ending):
+            continue
         full = _full_parameter(runtime, trained.get(name, tensor))
         if runtime.main:
             result[name] = full.detach().to("cpu", copy=True).contiguous()

@@ -164,8 +164,6 @@ def loop(run: Run, saver: Saver, progress: Progress, started: float) -> Outcome:
             except StopRequested:
                 return stopped("preempted")
             saver.save(progress)
-            if runtime.main:
-                show_layers(run, progress.step)
             model.train()
             clock, pace = Clock(), Pace()
         if number == len(steps):
@@ -313,6 +311,7 @@ def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
         tracker.write(progress.step, group, numbers)
     if run.runtime.main:
         after_validation(Moment.of(run, "val", progress.step, predictions), progress.validated == 0)
+    show_layers(run, progress.step)
     score, loss_now = selection_score(config.train.select, values), values["loss"]
     only = only_class(predictions, view)
     best = improves(score, loss_now, progress.best, progress.best_loss)

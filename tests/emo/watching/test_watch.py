@@ -18,7 +18,8 @@ from tensorboard.util import tensor_util
 from emo.config import ExperimentConfig
 from emo.evaluation.predictions import read_predictions
 from emo.evaluation.reevaluate import evaluate_again
-from emo.runs import checkpoint, files
+from emo.runs import files
+from emo.training.saver import Saver
 from emo.training.train import train
 from shards.configfile import parse
 
@@ -129,7 +130,7 @@ def test_a_killed_run_goes_on_without_a_doubled_point(
         watch={"profile_steps": 2},
     )  # fmt: skip
     config = parse(ExperimentConfig, settings, "the test")
-    whole_save, saves = checkpoint.save, 0
+    whole_save, saves = Saver.save, 0
 
     def killed_later(*given: Any, **named: Any) -> None:
         nonlocal saves
@@ -138,10 +139,10 @@ def test_a_killed_run_goes_on_without_a_doubled_point(
             raise KeyboardInterrupt
         whole_save(*given, **named)
 
-    monkeypatch.setattr(checkpoint, "save", killed_later)
+    monkeypatch.setattr(Saver, "save", killed_later)
     with pytest.raises(KeyboardInterrupt):
         train(config)
-    monkeypatch.setattr(checkpoint, "save", whole_save)
+    monkeypatch.setattr(Saver, "save", whole_save)
     assert train(config) == "done"
     evaluate_again(tmp_path / "run")
     found = events(tmp_path / "run")
