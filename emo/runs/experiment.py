@@ -86,7 +86,7 @@ class Experiment:
         rows = training_rows(dataset, view, config.data, audio=config.model.audio is not None)
         statistics = load_statistics(trained) if trained else None
         if statistics is None:
-            statistics = _statistics(runtime, dataset, rows, config)
+            statistics = measure(runtime, dataset, rows, config)
         samples = Utterances(
             dataset,
             config.inputs,
@@ -305,9 +305,10 @@ def load_statistics(run: Path) -> Normaliser | None:
     return normalise.from_json(json.loads(path.read_text())) if path.is_file() else None
 
 
-def _statistics(
+def measure(
     runtime: Runtime, dataset: Dataset, rows: np.ndarray, config: ExperimentConfig
 ) -> Normaliser | None:
+    """The statistics by which features are normalised: a collective, over all ranks."""
     if config.model.audio is None or config.data.audio == WAVEFORM.name:
         return None
     if "audio" in config.init:  # the branch expects what it was trained on

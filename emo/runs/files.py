@@ -18,6 +18,7 @@ BAD_STEP = "bad-step.json"  # the step that ended the run because it was not fin
 EXIT = "exit.json"  # how the last launch ended: exit code and reason
 LOCK = "lock"  # locked while a launch writes here
 
+ELSEWHERE = "on"  # a folder for each other dataset that the run was evaluated on
 CROSSVAL = "crossval.json"  # in the folder of a cross-validation, beside the runs of its folds
 
 

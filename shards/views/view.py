@@ -21,7 +21,7 @@ from shards.errors import nearest
 from shards.views.config import ViewConfig
 from shards.views.leakage import Overlap, check_rows, in_several_corpora, overlap_of
 from shards.views.protocols import PROTOCOLS
-from shards.views.protocols.base import PARTS, VAL
+from shards.views.protocols.base import NOWHERE, PARTS, TEST, VAL
 from shards.views.protocols.groups import keep_recordings_together
 from shards.views.turns import COLUMNS, CORPUS, Turns, ViewError, turns_of
 
@@ -161,6 +161,39 @@ def make_view(columns: Source, config: ViewConfig) -> View:
         labels=labels,
         overlap=overlap_of(turns, members),
         notes=(*lacking, *notes),
+        digest=_digest(turns, rows),
+        _dialogues=_Dialogues.of(turns, parts),
+    )
+
+
+def whole_view(columns: Source, labels: str | dict[str, tuple[str, ...]], kept: np.ndarray) -> View:
+    """A view for a model that was trained elsewhere: all clean turns of the set are the test part.
+
+    Args:
+        kept: bool [rows]; a turn whose clean row is not kept is in no part.
+
+    Raises:
+        ViewError: rows contradict each other, or no turn is left.
+    """
+    config = ViewConfig(labels=labels)
+    turns, chosen = turns_of(columns), label_set(labels)
+    by_turn, _ = _classes(turns, chosen)
+    parts = np.where((by_turn >= 0) & kept[turns.clean], TEST, NOWHERE).astype(np.int8)
+    rows = {name: np.empty(0, np.int64) for name in PARTS}
+    rows["test"] = np.sort(turns.clean[parts == TEST])
+    if not len(rows["test"]):
+        raise ViewError(
+            f"no turn is left to test on: none has a label of {', '.join(chosen.classes)} that "
+            "may be used"
+        )
+    return View(
+        config,
+        "all turns",
+        chosen,
+        **rows,
+        labels=by_turn[turns.of_row],
+        overlap={},
+        notes=(),
         digest=_digest(turns, rows),
         _dialogues=_Dialogues.of(turns, parts),
     )

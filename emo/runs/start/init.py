@@ -65,7 +65,14 @@ def check_init(branch: str, run: Path, view: View, dataset: Dataset) -> str | No
             f"init: {run} was trained on other data than this run would be {other}, which may have "
             f"the same recordings ({found}): its training turns could be test turns here. {remedy}"
         )
-    _check_reads_alike(branch, run, record, (view, dataset))
+    problems = unlike_inputs(branch, run, record, dataset)
+    if record["classes"] != list(view.label_set.classes):
+        problems.append(
+            f"its classes are {', '.join(record['classes'])}, here "
+            f"{', '.join(view.label_set.classes)}: set data.view.labels alike"
+        )
+    if problems:
+        raise RunError(f"init: {run} does not fit this run:\n  " + "\n  ".join(problems))
     return (
         f"init: the {branch} branch comes from {run}, which was trained on {shown(shards)}; none "
         f"of its {len(theirs)} samples is a recording of this run's data"
@@ -85,16 +92,9 @@ def _contents(dataset: Dataset) -> set[str]:
     return {str(one) for one in found if one}
 
 
-def _check_reads_alike(
-    branch: str, run: Path, record: Mapping[str, Any], here: tuple[View, Dataset]
-) -> None:
-    view, dataset = here
+def unlike_inputs(branch: str, run: Path, record: Mapping[str, Any], dataset: Dataset) -> list[str]:
+    """How `dataset` was made otherwise than what the branch of `run` reads, with the remedy."""
     problems = []
-    if record["classes"] != list(view.label_set.classes):
-        problems.append(
-            f"its classes are {', '.join(record['classes'])}, here "
-            f"{', '.join(view.label_set.classes)}: set data.view.labels alike"
-        )
     manifest, recipe = dataset.manifest, record["recipe"]
     if branch == "text" and manifest.tokenizer is not None:
         own = Tokens(run / files.TOKENIZER, int(recipe["max_tokens"]))
@@ -112,5 +112,4 @@ def _check_reads_alike(
             wanted = [f"features.{name}={theirs.get(name)}" for name in unlike]
             wanted += [f"audio.sample_rate={rates[0]}"] if rates[0] != rates[1] else []
             problems.append(f"its features differ: build these shards with {' '.join(wanted)}")
-    if problems:
-        raise RunError(f"init: {run} does not fit this run:\n  " + "\n  ".join(problems))
+    return problems
