@@ -13,7 +13,7 @@ from shards.configfile import load
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = sorted((ROOT / "configs" / "sample").glob("*.yaml")) + sorted(
-    (ROOT / "configs" / "paper").glob("*.yaml")
+    path for folder in ("paper", "tuned") for path in (ROOT / "configs" / folder).glob("*.yaml")
 )
 PAPER = ROOT / "configs" / "paper"
 OF_THE_PAPER = ("text", "audio", "fusion", "roberta", "wav2vec2")
