@@ -16,7 +16,7 @@ from shards.corpora.labels import label_set
 from shards.corpora.utterance import Utterance
 from shards.extract import audio, augment, features, text
 from shards.extract.audio.snr import wada_snr
-from shards.extract.audio.turn import load_turn
+from shards.extract.audio.turn import TurnReader
 from shards.processes import die_with_parent, keep_freed_memory
 from shards.store import sidecar
 from shards.store.index import TOKENIZER, place_of
@@ -58,7 +58,8 @@ def make_shard(job: Job, place: Place, utterances: Sequence[Utterance]) -> Sidec
     if existing is not None:
         return existing
     maker = sample_maker(job)
-    items = (item for one in utterances for item in maker.items(one))
+    reader = TurnReader(utterances, job.config.audio)
+    items = (item for one in utterances for item in maker.items(one, reader))
     folder, number = place_of(job.folder, place[0])
     return write_shard(folder, number, place[1], len(utterances), items)
 
@@ -96,7 +97,7 @@ class SampleMaker:
         if config.features is not None:
             self.extract = features.Extractor(config.features, config.audio.sample_rate)
 
-    def items(self, one: Utterance) -> Iterator[Item]:
+    def items(self, one: Utterance, reader: TurnReader) -> Iterator[Item]:
         """The samples of turn `one` (clean first), remarks on it, or its rejection."""
         keep = self.config.output.incomplete == "keep"
         cleaned = text.clean(one.text) if one.text is not None else None
@@ -120,16 +121,20 @@ class SampleMaker:
         if self.extract is None or one.audio is None:
             yield self._sample(one, CLEAN, cleaned or None, None, None, arrays)
         else:
-            yield from self._spoken(one, cleaned or None, arrays)
+            yield from self._spoken(one, reader, cleaned or None, arrays)
 
     def _spoken(
-        self, one: Utterance, cleaned: str | None, arrays: dict[str, np.ndarray]
+        self,
+        one: Utterance,
+        reader: TurnReader,
+        cleaned: str | None,
+        arrays: dict[str, np.ndarray],
     ) -> Iterator[Item]:
         config = self.config
         assert one.audio is not None
         assert self.extract is not None
         try:
-            recording = load_turn(one, config.audio)
+            recording = reader.load(one)
         except audio.AudioError as error:
             turned_away = _reject(one, error.kind, str(error))
             yield replace(turned_away, recording_bytes=file_size(one), content=content_of(one))

@@ -14,6 +14,7 @@ from shards.build.worker import Job, Place, SampleMaker, committed, sample_maker
 from shards.corpora.utterance import Utterance
 from shards.errors import UserError
 from shards.extract import text
+from shards.extract.audio.turn import TurnReader
 from shards.store import sidecar
 from shards.store.index import place_of, remedy
 from shards.store.schema import ATTRIBUTES, CLEAN, MEMBERS, Sample, facts_of
@@ -56,13 +57,14 @@ def rewrite_shard(job: Job, place: Place, parts: Sequence[Part]) -> Sidecar:
         return existing
     folder, number = place_of(job.folder, place[0])
     old = {name: _Old(job.folder, name) for name in {p.shard for p in parts if p.shard is not None}}
-    items = (item for part in parts for item in _items(job, part, old))
+    reader = TurnReader((p.turn for p in parts if p.shard is None), job.config.audio)
+    items = (item for part in parts for item in _items(job, part, reader, old))
     return write_shard(folder, number, place[1], len(parts), items)
 
 
-def _items(job: Job, part: Part, old: dict[str, _Old]) -> Iterator[Item]:
+def _items(job: Job, part: Part, reader: TurnReader, old: dict[str, _Old]) -> Iterator[Item]:
     if part.shard is None:
-        yield from sample_maker(job).items(part.turn)
+        yield from sample_maker(job).items(part.turn, reader)
     else:
         yield from old[part.shard].items(job, part)
 

@@ -1,4 +1,7 @@
-"""Samples of a recording, as libsndfile decodes them; a header is believed in nothing."""
+"""Samples of a recording: whole, or several segments of it from one pass; no header is believed.
+
+libsndfile reads what it can, PyAV (`media`) the containers that it does not know.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shards.extract.audio import media
 from shards.extract.audio.containers.examine import Contents, examine
 from shards.extract.audio.containers.stream import BadContainer
+from shards.extract.audio.cutting import BLOCK, MOST, Cutter, Segment, check_size, place
 from shards.extract.audio.level import Remarks
 
 if TYPE_CHECKING:
@@ -23,32 +28,56 @@ if TYPE_CHECKING:
 FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3", "MP1", "MP2",
            "NIST", "VOC", "SVX", "HTK", "SDS")  # fmt: skip
 SEEKABLE = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "NIST", "FLAC")  # exact to the sample
+MPEG = ("MP3", "MP2", "MP1")
 RATES = (1000, 768_000)  # Hz; a header outside of them is damaged
-LONGEST = 4 * 3600.0  # seconds of sound that are decoded at once
-MOST = 2**27  # values (samples by channels) that are decoded at once: 512 MiB
-BLOCK = 2**16  # samples
 UNKNOWN_FRAMES = 2**48  # a FLAC stream of unknown length has 2^63 - 1 in libsndfile
 LAST_BLOCK = 4096  # samples; what a coding in blocks may add to fill the last one up
-SLIP = 0.1  # seconds that a segment may end behind its recording: rounded times
 
-Segment = tuple[float, float | None]  # seconds; None: to the recording's end
+Wanted = Segment | None  # None: the whole recording
+Decoded = tuple[np.ndarray, int, Remarks]  # float32 [samples, channels], rate (Hz), remarks
+Pieces = tuple[list[np.ndarray | BadContainer], int]  # one for each segment; rate (Hz)
 
 
-def decode(source: Path | bytes, segment: Segment | None) -> tuple[np.ndarray, int, Remarks]:
-    """The samples, float32 [samples, channels], the rate (Hz), and remarks."""
+def decode_all(source: Path | bytes, segments: Sequence[Wanted]) -> list[Decoded | BadContainer]:
+    """Several segments of one recording, which is decoded once at most.
+
+    Formats in which libsndfile seeks exactly are sought in; of others, blocks are decoded one after
+    another and only the segments kept. A segment that the recording does not have is an error in
+    its place of the list.
+
+    Raises:
+        BadContainer: the recording cannot be used at all.
+        media.MissingExtra: it takes PyAV, which is not installed.
+    """
     contents = _examine(source)
-    if isinstance(source, Path) and contents.parts is None:
-        samples, rate = _read(source, segment)
-    elif isinstance(source, bytes) and contents.parts is None:
-        samples, rate = _read_part(source, segment)
+    remarks = [*contents.remarks]
+    if contents.media is not None:
+        pieces, rate, more = media.cut(source, contents.media, segments)
+        remarks += more
+    elif contents.parts is None:
+        pieces, rate = _cut(source, segments)
+    elif len(contents.parts) == 1:
+        pieces, rate = _cut(contents.parts[0], segments)
     else:
-        parts = contents.parts or ()
-        samples, rate = _join([_read_part(part, None) for part in parts], segment)
-    if contents.samples is not None and segment is None:
-        more = len(samples) - contents.samples
-        if 0 < more < LAST_BLOCK:  # else the count is wrong, as many writers' is
-            samples = samples[: contents.samples]
-    return samples, rate, [*contents.remarks]
+        samples, rate = _join([_whole(part) for part in contents.parts])
+        pieces = []
+        for segment in segments:
+            try:
+                first, last = place(segment, len(samples), rate)
+                pieces.append(samples[first:last])
+            except BadContainer as problem:
+                pieces.append(problem)
+    found: list[Decoded | BadContainer] = []
+    for segment, piece in zip(segments, pieces, strict=True):
+        if isinstance(piece, BadContainer):
+            found.append(piece)
+            continue
+        if contents.samples is not None and segment is None:
+            more_than_counted = len(piece) - contents.samples
+            if 0 < more_than_counted < LAST_BLOCK:  # else the count is wrong, as many writers' is
+                piece = piece[: contents.samples]
+        found.append((piece, rate, remarks))
+    return found
 
 
 def _examine(source: Path | bytes) -> Contents:
@@ -71,36 +100,41 @@ def _examine(source: Path | bytes) -> Contents:
         raise BadContainer("missing", f"cannot be opened: {error.strerror}") from None
 
 
-def _join(
-    parts: Sequence[tuple[np.ndarray, int]], segment: Segment | None
-) -> tuple[np.ndarray, int]:
+def _join(parts: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
     kinds = {(rate, samples.shape[1]) for samples, rate in parts}
     if len(kinds) > 1:
         named = " and ".join(f"{rate} Hz with {count} channels" for rate, count in sorted(kinds))
         raise BadContainer("several streams", f"{len(parts)} of them, {named}; save them apart")
-    samples, rate = np.concatenate([samples for samples, _ in parts]), parts[0][1]
-    first, last = _place(segment, len(samples), rate)
-    return samples[first:last], rate
+    return np.concatenate([samples for samples, _ in parts]), parts[0][1]
 
 
-def _read_part(part: bytes, segment: Segment | None) -> tuple[np.ndarray, int]:
+def _whole(part: bytes) -> tuple[np.ndarray, int]:
+    [piece], rate = _cut(part, [None])
+    if isinstance(piece, BadContainer):
+        raise piece
+    return piece, rate
+
+
+def _cut(source: Path | bytes, segments: Sequence[Wanted]) -> Pieces:
+    if isinstance(source, Path):
+        return _cut_file(source, segments)
     # A file in memory with a path: libsndfile opens MP3 through nothing else.
     with open(os.memfd_create("part"), "wb") as file:
-        file.write(part)
+        file.write(source)
         file.flush()
-        return _read(Path(f"/proc/self/fd/{file.fileno()}"), segment)
+        return _cut_file(Path(f"/proc/self/fd/{file.fileno()}"), segments)
 
 
-def _read(path: Path, segment: Segment | None) -> tuple[np.ndarray, int]:
+def _cut_file(path: Path, segments: Sequence[Wanted]) -> Pieces:
     import soundfile
 
     name = os.fsencode(path)  # a text would have to be UTF-8
     try:
         with soundfile.SoundFile(name) as file:
             if file.seekable() and file.frames < UNKNOWN_FRAMES:
-                return _samples(file, segment), file.samplerate
+                return _pieces(file, segments, known=True), file.samplerate
         with _forward()(name) as file:
-            return _samples(file, segment), file.samplerate
+            return _pieces(file, segments, known=False), file.samplerate
     # TypeError: a headerless .raw. The others: sizes in a damaged header.
     except (soundfile.SoundFileError, TypeError, OverflowError, ValueError, MemoryError) as error:
         if "lost sync" in str(error):  # FLAC, cut inside a block
@@ -124,62 +158,45 @@ def _forward() -> type[soundfile.SoundFile]:
     return Forward
 
 
-def _samples(file: soundfile.SoundFile, segment: Segment | None) -> np.ndarray:
-    """What an open file holds, or the segment of it; its header is believed in nothing."""
+def _pieces(
+    file: soundfile.SoundFile, segments: Sequence[Wanted], known: bool
+) -> list[np.ndarray | BadContainer]:
+    """The segments of an open file. `known` tells that it can be sought in and has a length."""
     if file.format not in FORMATS:
         detail = f"{file.format} files do not say how long they are, so a cut one would pass"
         raise BadContainer("no length", f"{detail}; convert it to WAV or FLAC")
-    rate, promised = file.samplerate, file.frames
+    rate = file.samplerate
     if not RATES[0] <= rate <= RATES[1]:
         raise BadContainer("bad header", f"a sampling rate of {rate} Hz; export it again")
-    known = file.seekable()
-    if known and segment is not None and file.format in SEEKABLE:
-        first, last = _place(segment, promised, rate)
-        _check_size(last - first, file)
+    if known and (file.format in SEEKABLE or list(segments) == [None]):
+        pieces: list[np.ndarray | BadContainer] = []
+        for segment in segments:
+            try:
+                pieces.append(_sought(file, segment))
+            except BadContainer as problem:
+                pieces.append(problem)
+        return pieces
+    cutter = Cutter(segments, rate, file.channels)
+    # mpg123 may lose a frame at a boundary of two reads: MP3 is read at once where memory allows.
+    size = MOST // file.channels if known and file.format in MPEG else BLOCK
+    while len(block := file.read(size, dtype="float32", always_2d=True)):
+        cutter.feed(block)
+    if known and cutter.count < file.frames:
+        raise _short(file.frames, cutter.count)
+    return cutter.pieces()
+
+
+def _sought(file: soundfile.SoundFile, segment: Wanted) -> np.ndarray:
+    first, last = place(segment, file.frames, file.samplerate)
+    check_size(last - first, file.samplerate, file.channels)
+    if segment is not None:
         file.seek(first)
-        samples = file.read(last - first, dtype="float32", always_2d=True)
-        promised = last - first
-    elif known:
-        _check_size(promised, file)
-        samples = file.read(dtype="float32", always_2d=True)
-    else:
-        samples = _read_blocks(file)
-        promised = len(samples)
-    if len(samples) < promised:
-        detail = f"{promised} samples promised, {len(samples)} there; copy the file again"
-        raise BadContainer("truncated", detail)
-    if segment is not None and not (known and file.format in SEEKABLE):
-        first, last = _place(segment, len(samples), rate)
-        samples = samples[first:last]
+    samples = file.read(last - first, dtype="float32", always_2d=True)
+    if len(samples) < last - first:
+        raise _short(last - first, len(samples))
     return samples
 
 
-def _read_blocks(file: soundfile.SoundFile) -> np.ndarray:
-    """All samples of a file that cannot tell how many it has."""
-    blocks, count = [np.empty((0, file.channels), np.float32)], 0
-    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
-        blocks.append(block)
-        count += len(block)
-        _check_size(count, file)
-    return np.concatenate(blocks)
-
-
-def _check_size(samples: int, file: soundfile.SoundFile) -> None:
-    seconds = samples / file.samplerate
-    if seconds > LONGEST or samples * file.channels > MOST:
-        detail = f"{seconds:.0f} s by its header is no turn"
-        raise BadContainer("too long", f"{detail}; cut it, or export it again")
-
-
-def _place(segment: Segment | None, samples: int, rate: int) -> tuple[int, int]:
-    """The first sample of `segment` and the one behind its last."""
-    if segment is None:
-        return 0, samples
-    start, end = segment
-    first = round(max(0.0, start) * rate)
-    last = samples if end is None else round(end * rate)
-    if last - samples > SLIP * rate or first >= min(last, samples):
-        until = "the end" if end is None else f"{end:g} s"
-        detail = f"{start:g} s to {until} of a recording of {samples / rate:.3f} s"
-        raise BadContainer("outside", f"{detail}; correct start and end")
-    return first, min(last, samples)
+def _short(promised: int, there: int) -> BadContainer:
+    detail = f"{promised} samples promised, {there} there; copy the file again"
+    return BadContainer("truncated", detail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -13,7 +14,8 @@ import numpy as np
 from shards.errors import UserError
 from shards.extract.audio.config import AudioConfig
 from shards.extract.audio.containers.stream import BadContainer
-from shards.extract.audio.decode import Segment, decode
+from shards.extract.audio.cutting import Segment
+from shards.extract.audio.decode import Decoded, decode_all
 from shards.extract.audio.level import Remarks, is_clipped, to_full_scale
 
 Kind = Literal[
@@ -93,12 +95,38 @@ def load(
     Raises:
         AudioError: the file cannot be used; `Kind` lists the reasons.
     """
+    [found] = load_all(path, config, [segment], data)
+    if isinstance(found, AudioError):
+        raise found
+    return found
+
+
+def load_all(
+    path: str | Path,
+    config: AudioConfig,
+    segments: Sequence[Segment | None],
+    data: bytes | None = None,
+) -> list[Recording | AudioError]:
+    """Several segments of one file, which is decoded once; what `load` would raise is returned.
+
+    Only the segments are kept in memory, however long the file is.
+    """
     name = os.fsencode(path).decode("utf-8", "backslashreplace")  # a name need not be UTF-8
+    decoded: Sequence[Decoded | BadContainer]
     try:
-        samples, rate, remarks = decode(Path(path) if data is None else data, segment)
+        decoded = decode_all(Path(path) if data is None else data, segments)
     except BadContainer as problem:
-        raise AudioError(cast(Kind, problem.kind), name, problem.detail) from None
-    return of_samples(samples, rate, config, name, remarks)
+        decoded = [problem] * len(segments)
+    found: list[Recording | AudioError] = []
+    for one in decoded:
+        try:
+            if isinstance(one, BadContainer):
+                raise AudioError(cast(Kind, one.kind), name, one.detail)
+            samples, rate, remarks = one
+            found.append(of_samples(samples, rate, config, name, remarks))
+        except AudioError as error:
+            found.append(error)
+    return found
 
 
 def of_samples(

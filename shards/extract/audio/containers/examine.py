@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shards.extract.audio.containers import mpeg
+from shards.extract.audio.containers.foreign import PROBE, check_size, media_kind
 from shards.extract.audio.containers.ogg import ogg
 from shards.extract.audio.containers.riff import form, riff
 from shards.extract.audio.containers.stream import SLACK, UNKNOWN, BadContainer, Data, Stream, short
@@ -29,12 +30,14 @@ class Contents:
     """What a file holds. `parts` is None where libsndfile may read the file as it lies.
 
     Else they are whole files, in their order. `samples` is the true count where the last block is
-    filled up with noise. `remarks` are (kind, reason) pairs for the user.
+    filled up with noise. `remarks` are (kind, reason) pairs for the user. `media` names a container
+    that libsndfile does not know.
     """
 
     parts: tuple[bytes, ...] | None = None
     samples: int | None = None
     remarks: tuple[tuple[str, str], ...] = ()
+    media: str | None = None
 
 
 def examine(data: Data) -> Contents:
@@ -46,6 +49,9 @@ def examine(data: Data) -> Contents:
     if bytes(data[:32]).startswith(POINTERS) or ANNEX in bytes(data[:200]):
         detail = "a note in place of the file; run `git lfs pull` (git annex: `get`) in the corpus"
         raise BadContainer("pointer", detail)
+    if (kind := media_kind(bytes(data[:PROBE]))) is not None:
+        check_size(data)
+        return Contents(media=kind)
     streams: list[tuple[int, Stream]] = []  # with the place where each begins
     remarks: list[tuple[str, str]] = []
     position, rest = 0, data

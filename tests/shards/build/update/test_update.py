@@ -82,9 +82,9 @@ def made_turns(monkeypatch):
     names = []
     items = SampleMaker.items
 
-    def noted(self, one):
+    def noted(self, one, reader):
         names.append(one.id)
-        return items(self, one)
+        return items(self, one, reader)
 
     monkeypatch.setattr(SampleMaker, "items", noted)
     return names
