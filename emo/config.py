@@ -120,6 +120,15 @@ class ExperimentConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _fitted_heads_have_no_average(self) -> ExperimentConfig:
+        if self.train.average is not None and self.model.fits_head:
+            raise ValueError(
+                "train.average does not go with a head that is fitted at the end of every epoch "
+                "(model.audio.kind): it is fitted to the last weights, not to their average"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _zero_cannot_skip(self) -> ExperimentConfig:
         check_skipping(self.train, self.runtime.strategy)
         return self

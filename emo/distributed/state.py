@@ -11,6 +11,7 @@ Every function here is a collective: all ranks call it together.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ from emo.distributed import zero
 from emo.distributed.runtime import Runtime
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+# The moving average of the weights. It lies beside Adam's moments, and so is sharded, gathered and
+# scattered as they are, under every strategy.
+AVERAGE = "average"
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -54,13 +58,17 @@ def gather_weights(runtime: Runtime, model: nn.Module, ending: str = "") -> dict
 def gather_moments(
     runtime: Runtime, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
-    """Adam's moments as `<parameter>/exp_avg`, `/exp_avg_sq`, `/step`; empty on ranks above 0."""
+    """Adam's moments as `<parameter>/exp_avg`, `/exp_avg_sq`, `/step`; empty on ranks above 0.
+
+    Where the weights are averaged, also `<parameter>/average`.
+    """
     result: dict[str, Tensor] = {}
     steps = _step_counts(runtime, model, optimizer)
+    averaged = is_averaged(optimizer)
     for name, parameter in _trainable(model):
         if name not in steps:
             continue  # no step was taken yet
-        for key in MOMENTS:
+        for key in (*MOMENTS, *((AVERAGE,) if averaged else ())):
             full = _full_moment(runtime, optimizer, parameter, key)
             if runtime.main:
                 result[f"{name}/{key}"] = full.detach().to("cpu", copy=True).contiguous()
@@ -87,21 +95,75 @@ def scatter_moments(
     if not moments:
         return
     step = float(max(v for k, v in moments.items() if k.endswith("/step")))
+    averaged = any(name.endswith(f"/{AVERAGE}") for name in moments)
+    keys = (*MOMENTS, AVERAGE) if averaged else MOMENTS
     if runtime.zero:
         # accelerate's wrapper holds DeepSpeed's optimizer, which holds Adam.
-        zero.create_moments(_innermost(optimizer), optimizer.optimizer, step, MOMENTS)
+        zero.create_moments(_innermost(optimizer), optimizer.optimizer, step, keys)
     for name, parameter in _trainable(model):
         if f"{name}/step" not in moments:
             continue
         if runtime.zero:
-            for key in MOMENTS:
+            for key in keys:
                 zero.set_moment(parameter, moments[f"{name}/{key}"], key, runtime)
             continue
         state = _innermost(optimizer).state[parameter]
         # Fused Adam reads the count on the device of the weights, and refuses one on the CPU.
         state["step"] = moments[f"{name}/step"].clone().to(parameter.device, torch.float32)
-        for key in MOMENTS:
+        for key in keys:
             state[key] = _like(parameter, moments[f"{name}/{key}"])
+
+
+def is_averaged(optimizer: Any) -> bool:
+    """Whether the optimizer's state holds an average of the weights."""
+    return any(AVERAGE in state for state in _innermost(optimizer).state.values())
+
+
+@torch.no_grad()
+def update_average(runtime: Runtime, optimizer: Any, decay: float) -> None:
+    """average := decay · average + (1 - decay) · weights; begins as a copy of the weights.
+
+    Each rank updates the part of the fp32 weights that its optimizer holds: nothing is sent.
+    Weights without a gradient so far have no average.
+    """
+    adam = _innermost(optimizer)
+    engine = optimizer.optimizer if runtime.zero else None
+    held = zero.flat_weights(adam, engine) if runtime.zero else [
+        weight for group in adam.param_groups for weight in group["params"]
+    ]  # fmt: skip
+    new = [w for w in held if "step" in adam.state.get(w, {}) and AVERAGE not in adam.state[w]]
+    old = [w for w in held if AVERAGE in adam.state.get(w, {})]
+    if old:
+        averages = [_local(adam.state[weight][AVERAGE]) for weight in old]
+        torch._foreach_lerp_(averages, [_local(weight) for weight in old], 1 - decay)
+    for weight in new:
+        adam.state[weight][AVERAGE] = weight.detach().clone()
+    if new and engine is not None:
+        zero.link_moments(engine)
+
+
+@contextmanager
+def average_in_place(runtime: Runtime, model: nn.Module, optimizer: Any) -> Iterator[None]:
+    """The model with its averaged weights; afterwards the weights are back to the last bit.
+
+    Every rank keeps the whole weights on the CPU meanwhile. Without an average nothing changes.
+    """
+    averaged = _step_counts(runtime, model, optimizer) if is_averaged(optimizer) else {}
+    kept: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for name, parameter in _trainable(model):
+            if name in averaged:
+                weight = _full_parameter(runtime, parameter)
+                kept[name] = weight.detach().to("cpu", copy=True)
+                average = _full_moment(runtime, optimizer, parameter, AVERAGE)
+                _set_parameter(runtime, parameter, average)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in _trainable(model):
+                if name in kept:
+                    _set_parameter(runtime, parameter, kept[name])
 
 
 def loss_scale(scaler: Any) -> dict[str, float] | None:
@@ -181,6 +243,11 @@ def _step_counts(runtime: Runtime, model: nn.Module, optimizer: Any) -> dict[str
         for name, parameter in _trainable(model)
         if "step" in state.get(parameter, {})
     }
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:

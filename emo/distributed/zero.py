@@ -75,10 +75,7 @@ def create_moments(adam: Any, engine: Any, step: float, keys: Sequence[str]) -> 
         engine: DeepSpeed's optimizer around it.
         step: how many steps were taken.
     """
-    # Stage 3 shows Adam its weights only while it steps. Stages 1 and 2 hand it flat tensors.
-    flats = getattr(engine, "fp32_partitioned_groups_flat", None) or [
-        flat for group in adam.param_groups for flat in group["params"]
-    ]
+    flats = flat_weights(adam, engine)
     # torch's fused Adam wants its step count on the device of its weights. DeepSpeed's own Adam,
     # for optimizers in the memory of the CPU, counts in plain integers.
     in_torch = type(adam).__module__.startswith("torch.")
@@ -87,6 +84,19 @@ def create_moments(adam: Any, engine: Any, step: float, keys: Sequence[str]) -> 
             torch.tensor(step, dtype=torch.float32, device=flat.device) if in_torch else int(step)
         )
         adam.state[flat] = {"step": count} | {key: torch.zeros_like(flat) for key in keys}
+    link_moments(engine)
+
+
+def flat_weights(adam: Any, engine: Any) -> list[Tensor]:
+    """The fp32 weights that this rank's optimizer works on, as flat tensors."""
+    # Stage 3 shows Adam its weights only while it steps. Stages 1 and 2 hand it flat tensors.
+    return getattr(engine, "fp32_partitioned_groups_flat", None) or [
+        flat for group in adam.param_groups for flat in group["params"]
+    ]
+
+
+def link_moments(engine: Any) -> None:
+    """Let DeepSpeed find what has been put into Adam's state."""
     if hasattr(engine, "_lazy_init_hp_params_optimizer_state"):
         # Stages 1 and 2 find moments through links from the weights, which DeepSpeed makes once, in
         # its first step. Links made earlier would point to state that has just been replaced.

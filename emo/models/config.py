@@ -89,7 +89,7 @@ class ModelConfig(Config):
 
     @property
     def fits_head(self) -> bool:
-        """Whether a head is fitted at the end of every epoch (`emo.training.closed_form`)."""
+        """Whether a head is fitted when an epoch ends (`emo.training.epoch_end.closed_form`)."""
         return self.trained_on == "log_likelihoods"
 
     def children(self) -> tuple[str, ...]:

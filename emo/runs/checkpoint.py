@@ -2,8 +2,9 @@
 
 `checkpoints/step-00000120/` holds `weights.safetensors`, `moments.safetensors`, one `rng-R.pt` for
 each rank, `state.json`, and `manifest.json` with the size and SHA-256 of each file, written last.
-The folder is filled as `step-00000120.tmp` and renamed. `checkpoints/best.json` names the step that
-validation chose. No file is loaded by an unrestricted unpickler. A damaged checkpoint is renamed to
+Under `train.average` there is also `average.safetensors`, the weights to evaluate. The folder is
+filled as `step-00000120.tmp` and renamed. `checkpoints/best.json` names the step that validation
+chose. No file is loaded by an unrestricted unpickler. A damaged checkpoint is renamed to
 `step-00000120.damaged`.
 """
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 # state: whoever only reads weights, such as `emo predict`, would wait a second for nothing.
 
 WEIGHTS = "weights.safetensors"
+AVERAGE = "average.safetensors"  # the weights to evaluate, where they are averaged
 MOMENTS = "moments.safetensors"
 STATE = "state.json"
 MANIFEST = "manifest.json"
@@ -55,6 +57,8 @@ class Progress:
     between equal scores. `skipped` counts damaged samples, and `bad_steps` the steps that were left
     out because loss or gradient was not finite. `validated` counts the epochs whose validation is
     done. `trace` is the sum of `emo.data.steps.trace_of` over the units used so far in this epoch.
+    `stale` counts the validations since the best one. `rate` is the factor that the schedule newbob
+    has put on the learning rate, and `last_loss` the validation loss that it compares with.
     """
 
     step: int
@@ -67,6 +71,9 @@ class Progress:
     skipped: int = 0
     bad_steps: int = 0
     loss_scale: dict[str, float] | None = None  # fp16's
+    stale: int = 0
+    rate: float = 1.0
+    last_loss: float | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -109,6 +116,10 @@ def snapshot(
     progress = replace(progress, loss_scale=state.loss_scale(runtime.scaler(optimizer)))
     weights = state.gather_weights(runtime, model)
     moments = state.gather_moments(runtime, model, optimizer)
+    ending = f"/{state.AVERAGE}"
+    average = {
+        name.removesuffix(ending): moments.pop(name) for name in list(moments) if ending in name
+    }
 
     def begin() -> None:
         with atomic.disk_errors(draft):
@@ -124,6 +135,8 @@ def snapshot(
             with atomic.disk_errors(draft):
                 write_tensors(draft / WEIGHTS, weights)
                 write_tensors(draft / MOMENTS, moments)
+                if average:
+                    write_tensors(draft / AVERAGE, weights | average)
                 (draft / STATE).write_text(progress.to_json())
                 _commit(draft, final, {"step": progress.step, "world": runtime.world,
                                        "strategy": runtime.config.strategy})  # fmt: skip
@@ -206,8 +219,9 @@ def best(folder: Path) -> Path:
 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """Full fp32 weights by name, on the CPU."""
-    return load_file(checkpoint / WEIGHTS)
+    """Full fp32 weights by name, on the CPU: the averaged ones, where training averaged them."""
+    average = checkpoint / AVERAGE
+    return load_file(average if average.is_file() else checkpoint / WEIGHTS)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -247,7 +261,12 @@ def restore(
 
     manifest = json.loads((checkpoint / MANIFEST).read_text())
     progress = Progress.from_json((checkpoint / STATE).read_text())
-    weights = read_weights(checkpoint)
+    weights = load_file(checkpoint / WEIGHTS)
+    moments = load_file(checkpoint / MOMENTS)
+    if (checkpoint / AVERAGE).is_file():
+        trained = [name.removesuffix("/step") for name in moments if name.endswith("/step")]
+        average = load_file(checkpoint / AVERAGE)
+        moments |= {f"{name}/{state.AVERAGE}": average[name] for name in trained}
     expected = set(state.bare(model).state_dict())
     if set(weights) != expected:
         missing, extra = sorted(expected - set(weights)), sorted(set(weights) - expected)
@@ -255,7 +274,7 @@ def restore(
             f"{checkpoint} does not fit the model: missing {missing[:5]}, unknown {extra[:5]}"
         )
     state.scatter_weights(runtime, model, weights)
-    state.scatter_moments(runtime, model, optimizer, load_file(checkpoint / MOMENTS))
+    state.scatter_moments(runtime, model, optimizer, moments)
     state.set_loss_scale(runtime.scaler(optimizer), progress.loss_scale)
     if manifest["world"] == runtime.world:
         random_state.restore(checkpoint / f"rng-{runtime.rank}.pt", runtime.device)

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 MAY_CHANGE = {
     "run", "resume", "runtime", "tracking", "watch", "data.shards", "data.workers", "data.damage",
     "data.max_skipped",
-    "train.epochs", "train.global_batch", "train.accumulation", "train.evaluation_batch",
-    "train.checkpoint_steps", "train.keep", "train.log_steps", "train.max_minutes",
+    "train.epochs", "train.patience", "train.global_batch", "train.accumulation",
+    "train.evaluation_batch", "train.checkpoint_steps", "train.keep", "train.log_steps",
+    "train.max_minutes",
 }  # fmt: skip
 
 

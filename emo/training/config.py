@@ -33,11 +33,21 @@ class GroupConfig(Config):
     unfreeze_epoch: int = Field(0, ge=0)
 
 
+class NewBobConfig(Config):
+    """When validation's loss has fallen by less than the share `threshold` since the epoch before,
+    the rate is multiplied by `factor`, for good.
+    """
+
+    factor: float = Field(0.5, gt=0, lt=1)
+    threshold: float = Field(0.0025, ge=0, lt=1)
+
+
 class OptimConfig(Config):
     """Adam (weight decay as L2 in the gradient, the paper's) or AdamW (decoupled decay).
 
     For `warmup_steps`, or `warmup_fraction` of all steps, the rate rises linearly to `lr`. Then it
-    falls by `schedule`, and would reach `final` times `lr` one step after the last. `clip` bounds
+    falls by `schedule`, and would reach `final` times `lr` one step after the last; `newbob` lowers
+    it where validation stops getting better (`NewBobConfig`). `clip` bounds
     the norm of the whole gradient; None turns that off. With `decay_vectors` False, biases and
     norms get no weight decay. With `layer_decay` below 1, each layer of a pretrained encoder learns
     at that factor of the rate of the layer above it; the uppermost at that factor of its group's.
@@ -51,7 +61,8 @@ class OptimConfig(Config):
     decay_vectors: bool = True
     layer_decay: float = Field(1.0, gt=0, le=1)
     clip: float | None = Field(None, gt=0)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "newbob"] = "constant"
+    newbob: NewBobConfig = NewBobConfig()
     warmup_steps: int = Field(0, ge=0)
     warmup_fraction: float = Field(0.0, ge=0, lt=1)
     final: float = Field(0.0, ge=0, le=1)
@@ -89,9 +100,11 @@ class TrainConfig(Config):
     their product. For a context model, both batch sizes count dialogues. `select` names the metric
     (in `emo/metrics.py`) by which validation chooses the checkpoint to evaluate. With
     `checkpoint_steps`, checkpoints are also saved inside epochs; `keep` is how many are kept
-    besides the best. `max_minutes` stops the run as a preemption does. With `nonfinite: skip`, up
-    to `max_nonfinite` steps whose loss is not finite are left out; with `stop`, the first ends the
-    run.
+    besides the best. With `patience`, training ends after so many epochs without a new best one.
+    `average` is the decay of a moving average of the weights (EMA), which validation, test and
+    export then use; early on it is shorter, (1 + n) / (10 + n) at step n. `max_minutes` stops the
+    run as a preemption does. With `nonfinite: skip`, up to `max_nonfinite` steps whose loss is not
+    finite are left out; with `stop`, the first ends the run.
     """
 
     epochs: PositiveInt = 15
@@ -101,6 +114,8 @@ class TrainConfig(Config):
     seed: NonNegativeInt = 1
     select: str = "ua"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    average: float | None = Field(None, gt=0, lt=1)
+    patience: PositiveInt | None = None
     checkpoint_steps: PositiveInt | None = None
     keep: int = Field(2, ge=2)
     log_steps: PositiveInt = 10

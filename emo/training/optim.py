@@ -37,7 +37,7 @@ def learning_rate_factor(step: int, total: int, config: OptimConfig) -> float:
     warmup = config.warmup_steps or round(config.warmup_fraction * total)
     if step < warmup:
         return (step + 1) / warmup
-    if config.schedule == "constant":
+    if config.schedule in ("constant", "newbob"):  # newbob's factor is `Progress.rate`
         return 1.0
     progress = (step - warmup) / (total - warmup)
     if config.schedule == "linear":
@@ -57,10 +57,17 @@ def learning_rates(step: int, total: int, epoch: int, config: OptimConfig) -> di
 
 
 def set_learning_rates(
-    optimizer: torch.optim.Optimizer, step: int, total: int, epoch: int, config: OptimConfig
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    total: int,
+    epoch: int,
+    config: OptimConfig,
+    factor: float = 1.0,
 ) -> dict[str, float]:
-    """Write `learning_rates` into the optimizer, before its step; returns them for the log."""
-    rates = learning_rates(step, total, epoch, config)
+    """Write `learning_rates` times `factor` into the optimizer, before its step; returns them."""
+    rates = {
+        name: rate * factor for name, rate in learning_rates(step, total, epoch, config).items()
+    }
     for group in optimizer.param_groups:
         group["lr"] = rates[group["group"]] * group["factor"]
     return rates
@@ -190,3 +197,16 @@ def _heads(model: nn.Module) -> list[str]:
     """The first two dotted parts of the trainable parameters' names, for error messages."""
     names = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
     return sorted({".".join(name.split(".")[:2]) for name in names})
+
+
+def newbob(rate: float, loss: float, last: float | None, config: OptimConfig) -> float:
+    """The factor on the learning rate after an epoch whose validation loss is `loss`.
+
+    Args:
+        rate: the factor so far.
+        last: the loss of the epoch before; None in the first.
+    """
+    if config.schedule != "newbob" or last is None:
+        return rate
+    better = loss < last * (1 - config.newbob.threshold)
+    return rate if better else rate * config.newbob.factor

@@ -21,11 +21,9 @@ from emo.data.steps import TrainingSteps, trace_of
 from emo.distributed.collectives import Votes
 from emo.distributed.environment import launched, network
 from emo.distributed.runtime import Runtime
+from emo.distributed.state import update_average
 from emo.evaluation.evaluate import finish
-from emo.evaluation.outputs import StopRequested, correction, fetch, predict_part
-from emo.evaluation.posthoc.prior import at_prior
-from emo.evaluation.results import only_class, validation_scores, watched_attributes
-from emo.metrics import improves, in_words, selection_score
+from emo.evaluation.outputs import StopRequested, correction, fetch
 from emo.models.losses.objective import MASS_UNIT
 from emo.runs import checkpoint, files, random_state
 from emo.runs.banner import banner
@@ -39,17 +37,14 @@ from emo.runs.tracking.gauges import Gauges
 from emo.runs.tracking.others import check_installed
 from emo.runs.tracking.tracker import Tracker
 from emo.training import optim
-from emo.training.closed_form import fit_head
 from emo.training.config import check_skipping
+from emo.training.epoch_end.validate import end_epoch, out_of_patience
 from emo.training.pace import Clock, Pace
 from emo.training.saver import Saver
 from emo.training.step import check_loss_scale, train_step
 from emo.training.warm_up import warm_up
-from emo.watching.moment import Moment
-from emo.watching.pictures.layers import show_layers
 from emo.watching.settings import describe_launch
 from emo.watching.trace import Trace
-from emo.watching.watch import after_validation
 from shards import atomic
 from shards.errors import UserError
 
@@ -166,7 +161,7 @@ def loop(run: Run, saver: Saver, progress: Progress, started: float) -> Outcome:
             saver.save(progress)
             model.train()
             clock, pace = Clock(), Pace()
-        if number == len(steps):
+        if number == len(steps) or out_of_patience(run, progress):
             break
 
         waiting = time.monotonic()
@@ -186,7 +181,7 @@ def loop(run: Run, saver: Saver, progress: Progress, started: float) -> Outcome:
         check_skipped(progress.skipped, seen, config.data)
 
         rates = optim.set_learning_rates(
-            optimizer, progress.step, total, progress.data.epoch, config.optim
+            optimizer, progress.step, total, progress.data.epoch, config.optim, progress.rate
         )
         done = train_step(run, micro, votes.mass * MASS_UNIT)
         loss = done.loss
@@ -198,6 +193,10 @@ def loop(run: Run, saver: Saver, progress: Progress, started: float) -> Outcome:
             rows = experiment.samples.rows_of(steps.global_units(number))
             facts = (progress, loss, list(norms), rows, experiment)
             runtime.main_decides(partial(explain_bad_step, *facts))
+        if done.applied and settings.average is not None:
+            taken = progress.step + 1
+            decay = min(settings.average, (1 + taken) / (10 + taken))
+            update_average(runtime, optimizer, decay)
         progress = count_step(progress, experiment, votes.trace)
         clock.samples += votes.valid
         trace.step(progress.step)
@@ -296,33 +295,3 @@ def explain_bad_step(
         f"{limit} allowed). Its batch: {shown}. The last checkpoint is from before it; try a lower "
         f"optim.lr, optim.clip, or `emo-shards verify {experiment.dataset.folder} --deep`"
     )
-
-
-def end_epoch(run: Run, progress: Progress, loss: float) -> Progress:
-    """Validate, log, and note whether this is the best epoch so far."""
-    config, view, tracker = run.config, run.experiment.view, run.tracker
-    fit_head(run)
-    predictions = predict_part(run, view.val)
-    probabilities = at_prior(predictions.probabilities, correction(run))
-    predictions = replace(predictions, probabilities=probabilities)
-    values, recalls = validation_scores(predictions, view)
-    groups = {"val": values, "val_recall": recalls} | watched_attributes(predictions)
-    for group, numbers in groups.items():
-        tracker.write(progress.step, group, numbers)
-    if run.runtime.main:
-        after_validation(Moment.of(run, "val", progress.step, predictions), progress.validated == 0)
-    show_layers(run, progress.step)
-    score, loss_now = selection_score(config.train.select, values), values["loss"]
-    only = only_class(predictions, view)
-    best = improves(score, loss_now, progress.best, progress.best_loss)
-    tracker.say(
-        f"epoch {progress.data.epoch}/{config.train.epochs} · step {progress.step} · loss "
-        f"{loss:.3f} · validation {in_words(values)}"
-        + (" · best" if best else "")
-        + (f" · predicts only {only}" if only else "")
-        + (f" · {progress.skipped} damaged samples skipped" if progress.skipped else "")
-    )
-    progress = replace(progress, validated=progress.data.epoch)
-    if not best:
-        return progress
-    return replace(progress, best=score, best_loss=loss_now, best_step=progress.step)

@@ -87,6 +87,8 @@ class Cnn(Branch):
             pooled_BD = torch.cat(pooled, dim=1)
         else:
             pooled_BD = self.pool(states_BTD, mask_BT)
+        if self.config.pooled_dropout:
+            pooled_BD = F.dropout(pooled_BD, self.config.pooled_dropout, self.training)
         hidden_BD = F.leaky_relu(self.hidden(pooled_BD), self.config.slope)
         vector_BD = self.dropout(hidden_BD)
         return BranchOutput(self.head(vector_BD), vector_BD, present_B, states_BTD, mask_BT)

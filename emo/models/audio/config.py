@@ -20,7 +20,7 @@ class CnnConfig(BranchConfig):
     One block for each entry of `channels`: convolution, max pooling by 2 in time and frequency,
     LeakyReLU with `slope`. `pooling` over time is the mean of the valid frames, that and their
     maximum side by side, or one of `emo.models.pooling`. `hidden` is the width between the linear
-    layers; `dropout` acts there.
+    layers; `dropout` acts there, and `pooled_dropout` on what the pooling gives.
     """
 
     kind: Literal["cnn"] = "cnn"
@@ -32,6 +32,7 @@ class CnnConfig(BranchConfig):
     pooling: PoolingName | Literal["mean_max"] = "mean"
     hidden: int = Field(64, gt=0)
     dropout: Dropout = 0.2
+    pooled_dropout: Dropout = 0.0
     channels_last: bool = True
     activation_checkpointing: bool = False
 

@@ -5,8 +5,8 @@ neither ends in a linear layer. An utterance's scores come from an extreme learn
 statistics of the network's posteriors for its frames or segments. So the two halves are trained
 differently. The network is trained by gradients from `log_likelihoods`, without a softmax
 (`ModelConfig.trained_on`). The machine is fitted in closed form to the `statistics` of the training
-utterances at the end of every epoch, before validation (`emo.training.closed_form`); it has no
-gradients.
+utterances at the end of every epoch, before validation (`emo.training.epoch_end.closed_form`); it
+has no gradients.
 """
 
 from __future__ import annotations
