@@ -5,13 +5,13 @@ from emo.commands.machine import doctor, fields
 from emo.commands.results import compare, report, runs
 from emo.commands.results import eval as evaluation
 from emo.commands.training import config, crossval, sweep, train
-from emo.commands.use import export, features, predict
+from emo.commands.use import demo, export, features, predict
 
 # By heading, in the order in which `emo --help` lists them.
 GROUPS: dict[str, tuple[Command, ...]] = {
     "train": (train.COMMAND, crossval.COMMAND, sweep.COMMAND, config.COMMAND, fields.COMMAND),
     "look at results": (evaluation.COMMAND, compare.COMMAND, report.COMMAND, runs.COMMAND),
-    "use a trained model": (predict.COMMAND, export.COMMAND, features.COMMAND),
+    "use a trained model": (predict.COMMAND, demo.COMMAND, export.COMMAND, features.COMMAND),
     "this machine": (doctor.COMMAND,),
 }
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}

@@ -30,10 +30,17 @@ class ExportError(UserError):
     """The run cannot be exported, or not to that folder."""
 
 
-def export(run: Path, folder: Path) -> None:
+def export(run: Path, folder: Path, with_onnx: bool = False) -> dict[str, float]:
     """Write the best checkpoint of a finished `run` to the new folder `folder`, all or nothing.
 
+    Args:
+        with_onnx: also write each branch as `onnx/NAME.onnx` (`emo.serving.onnx`).
+
+    Returns:
+        By branch, the largest difference of its ONNX file from torch.
+
     Raises:
+        OnnxError: as `emo.serving.onnx.write`.
         ExportError: `folder` exists, or the results are not those of the best checkpoint.
         RunError: `run` is no run folder, or its training has not ended.
         CheckpointError: the checkpoint is damaged or does not hold all of the model.
@@ -80,9 +87,20 @@ def export(run: Path, folder: Path) -> None:
                 export(branch, draft / DialoguePredictor.BRANCHES / name)
             if (run / files.TOKENIZER).is_dir():
                 shutil.copytree(run / files.TOKENIZER, draft / files.TOKENIZER)
-        EmotionModel.from_pretrained(draft)  # a test: raises unless every weight can be loaded
+        # A test as well: raises unless every weight can be loaded.
+        exported = EmotionModel.from_pretrained(draft)
+        differences = {}
+        if with_onnx:
+            from emo.serving import onnx
+
+            if not isinstance(exported, EmotionModel):
+                raise ExportError(
+                    f"{run} is a model over dialogues: export its branches with --onnx"
+                )
+            differences = onnx.write(exported, draft / onnx.FOLDER)
         if not atomic.commit_folder(draft, folder):
             raise ExportError(f"{folder} has been made meanwhile: name a new folder")
+        return differences
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
