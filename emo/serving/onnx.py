@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def write(model: EmotionModel, folder: Path) -> dict[str, float]:
 def _export(alone: nn.Module, path: Path, example: tuple[Tensor, Tensor], longest: int) -> None:
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length", min=2, max=longest)
     shapes = {0: batch, 1: length}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # of operators that nobody uses
     # The exporter reports its steps on stdout, and warns of things that are well.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -87,7 +89,7 @@ def _export(alone: nn.Module, path: Path, example: tuple[Tensor, Tensor], longes
 def _inputs(model: EmotionModel, name: str, batch: int, length: int) -> tuple[Tensor, Tensor]:
     """Random inputs; the last row is shorter than the others."""
     draw = torch.Generator().manual_seed(batch * length)
-    size = model.sizes.get(name, 0)
+    size, length = model.sizes.get(name, 0), min(length, _longest(model, name) - 1)
     if name == "text":
         values = torch.randint(0, max(size, 2), (batch, length), generator=draw)
     else:
