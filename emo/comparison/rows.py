@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from emo import metrics
-from emo.comparison.ceilings import bayes_predictions
+from emo.comparison.ceilings import attribute_ceilings, bayes_predictions
 from emo.comparison.published import published_accuracy
 from emo.comparison.result import Result, row_labels
 from emo.evaluation.attributes.scores import SCORES
@@ -54,6 +54,7 @@ def _metrics(result: Result, groups: Sequence[str] | None) -> Row:
             row[f"{metric.name}_low"] = metric.scale * low
             row[f"{metric.name}_high"] = metric.scale * high
     row |= _attributes(stored)
+    row |= {f"ccc_{name}_ceiling": best for name, best in attribute_ceilings(result).items()}
     row["ece_before"] = 100 * stored["ece_before"]
     row["js"] = stored["agreement"]["jensen_shannon"]
     return row

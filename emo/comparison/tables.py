@@ -77,7 +77,7 @@ TOPICS: Topics = {
 def attribute_topics(rows: Sequence[Row]) -> Topics:
     """A table for each score of the attributes that a run predicts, one column an attribute."""
     keys = dict.fromkeys(key for row in rows for key in row)
-    ends = ("_low", "_high")
+    ends = ("_low", "_high", "_ceiling")
     names = [key[4:] for key in keys if key.startswith("ccc_") and not key.endswith(ends)]
     titles = {"ccc": "CCC of attributes", "pearson": "Their correlation", "rmse": "Their RMSE"}
     return {
@@ -88,12 +88,14 @@ def attribute_topics(rows: Sequence[Row]) -> Topics:
 
 
 def _small_interval(name: str) -> Word:
-    """A number around 1 with its 95 % interval."""
+    """A number around 1 with its 95 % interval, and its ceiling where that is known."""
 
     def word(row: Row) -> str:
         if name not in row:
             return ""
-        return f"{row[name]:.3f} [{row[name + '_low']:.3f}, {row[name + '_high']:.3f}]"
+        ceiling = row.get(f"{name}_ceiling")
+        of = "" if ceiling is None else f" of {ceiling:.3f}"
+        return f"{row[name]:.3f} [{row[name + '_low']:.3f}, {row[name + '_high']:.3f}]{of}"
 
     return word
 

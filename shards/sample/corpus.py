@@ -29,6 +29,7 @@ from shards.corpora.base import TRUTH
 from shards.errors import UserError
 from shards.processes import die_with_parent
 from shards.sample import emotions, espeak, render
+from shards.sample.attributes import draw_ratings
 from shards.sample.ceilings import FORMAT, read_header
 from shards.sample.emotions import EMOTIONS, DrawnTurn
 from shards.sample.sentences import lines
@@ -48,13 +49,6 @@ _WORDS = {
     "ang": "Anger", "hap": "Happiness", "exc": "Excited", "sad": "Sadness", "neu": "Neutral",
     "fru": "Frustration", "sur": "Surprise", "fea": "Fear", "dis": "Disgust", "oth": "Other",
 }  # fmt: skip
-_ATTRIBUTES = {  # mean valence, activation, dominance (1 to 5)
-    "anger": (1.8, 4.0, 3.9),
-    "frustration": (2.3, 3.0, 3.1),
-    "happiness": (4.0, 3.6, 3.2),
-    "neutral": (3.0, 2.6, 2.8),
-    "sadness": (2.1, 2.1, 2.4),
-}
 _TAGS = ("[BREATHING]", "[LAUGHTER]", "[LIPSMACK]", "[GARBAGE]")  # independent of all else
 _TAG_SHARE = 0.04
 
@@ -227,7 +221,7 @@ def _label_block(
 ) -> str:
     """One turn's block of the label file, as IEMOCAP writes it."""
     emotion = EMOTIONS[turn.emotion]
-    ratings = np.clip(np.round(rng.normal(_ATTRIBUTES[emotion], 0.6, size=(2, 3))), 1, 5)
+    ratings = draw_ratings(emotion, rng)
     means = ", ".join(f"{mean:.4f}" for mean in ratings.mean(axis=0))
     rows = [f"[{start:.4f} - {end:.4f}]\t{identity}\t{turn.label}\t[{means}]"]
     rows += [
