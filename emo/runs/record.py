@@ -77,7 +77,7 @@ def facts(experiment: Experiment) -> dict[str, Any]:
         "counts": {p: len(r) for p, r in
                    (("train", view.train), ("val", view.val), ("test", view.test))},
         "dataset": {"folder": shown(config.data.shards), "hash": source_hash(dataset),
-                    "corpus": dataset.manifest.settings["corpus"].get("content")},
+                    "corpus": dataset.manifest.corpus},
         **({"corpora": corpora} if corpora else {}),
         "context": context(experiment),
         "kinds": model.kinds() if isinstance(model, EmotionModel) else {},

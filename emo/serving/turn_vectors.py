@@ -251,7 +251,8 @@ def publish(
         VectorsError: another process has made the folder meanwhile.
         DiskFull, CannotWrite: as the disk says; nothing is left behind.
     """
-    old = source.manifest.settings
+    old, corpus = source.manifest.settings, source.manifest.corpus
+    content = {} if corpus is None else {"content": corpus}
     settings = {
         "schema": SCHEMA_VERSION,
         "labels": old["labels"],
@@ -259,7 +260,7 @@ def publish(
         "features": None,
         "text": None,
         "output": {"utterances_per_shard": TURNS_PER_SHARD},
-        "corpus": old["corpus"] | {"utterances": len(rows)},
+        "corpus": old["corpus"] | content | {"utterances": len(rows)},
         "vectors": facts,
     }
     build = BuildFile(

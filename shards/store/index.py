@@ -123,6 +123,7 @@ class Change(Config):
     facts: dict[str, int]
     shards: int  # that were written anew
     software: dict[str, str]
+    recordings: str | None = None  # a digest of the recordings that were replaced
 
 
 class Manifest(Config):
@@ -161,6 +162,17 @@ class Manifest(Config):
     def sample_rate(self) -> int:
         """Sampling rate (Hz) of the waveforms that features were made of; 0 without features."""
         return int((self.features or {}).get("sample_rate", 0))
+
+    @property
+    def corpus(self) -> str | None:
+        """What tells versions of a corpus apart, whatever features were made of it; None: unknown.
+
+        The digest in `settings` is of all facts but of a few recordings only, so those that were
+        replaced count besides.
+        """
+        content = self.settings.get("corpus", {}).get("content")
+        replaced = [change.recordings for change in self.history if change.recordings]
+        return digest([content, *replaced]) if replaced else content
 
     def dump(self) -> bytes:
         """The file's content, with a digest over itself."""

@@ -62,7 +62,7 @@ class Corpora(Dataset):
                 "name": name,
                 "folder": str(part.folder),
                 "hash": part.manifest.dataset_hash,
-                "corpus": part.manifest.settings.get("corpus", {}).get("content"),
+                "corpus": part.manifest.corpus,
                 "samples": len(part),
             }
             for name, part in zip(self.names, self.parts, strict=True)
@@ -166,7 +166,7 @@ def _manifest(names: Sequence[str], manifests: Sequence[Manifest]) -> Manifest:
     """The first manifest, with what the corpora have in common."""
     first = manifests[0]
     hashes = [[n, one.dataset_hash] for n, one in zip(names, manifests, strict=True)]
-    contents = [one.settings.get("corpus", {}).get("content") for one in manifests]
+    contents = [one.corpus for one in manifests]
     features = None
     if all(one.features for one in manifests):
         assert first.features is not None
@@ -192,7 +192,7 @@ def _check_different(datasets: Sequence[Dataset]) -> None:
     seen: dict[str, Path] = {}
     for dataset in datasets:
         manifest = dataset.manifest
-        content = manifest.settings.get("corpus", {}).get("content")
+        content = manifest.corpus
         for what in filter(None, (manifest.dataset_hash, content)):
             other = seen.setdefault(what, dataset.folder)
             if other != dataset.folder:

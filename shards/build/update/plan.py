@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.build.claim import BuildFile, Slot, load
+from shards.build.recordings import content_of
 from shards.build.update.changes import (
     RECORDING,
     TEXT,
@@ -134,6 +135,7 @@ def plan(
         facts=changes.of_facts(),
         shards=sum(part is not None for part in parts),
         software=now.software,
+        recordings=_replaced(changes, utterances),
     )
     history = (*before.build.history, change)
     software = {"software": before.build.software}  # of the first build; the others' are in history
@@ -143,6 +145,11 @@ def plan(
 
 def _slot(home: str, number: int, maker: str, turns: Iterable[str]) -> Slot:
     return Slot(name=f"{home}/{shard_name(number)}", build=maker, turns=tuple(turns))
+
+
+def _replaced(changes: Changes, utterances: dict[str, Utterance]) -> str | None:
+    turns = [name for name, facts in changes.facts.items() if RECORDING in facts]
+    return digest([[name, content_of(utterances[name])] for name in turns]) if turns else None
 
 
 def _stamp(one: Utterance) -> list[Any]:

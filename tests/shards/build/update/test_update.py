@@ -224,6 +224,7 @@ def test_one_replaced_recording_changes_its_samples_alone(place, tmp_path):
         build(place.config(update=False), workers=1)
     manifest = build(place.config(), workers=1)
     assert manifest.history[0].facts == {"recording": 1}
+    assert manifest.corpus != before.manifest.corpus  # so `emo compare` refuses runs of both
     after, new = open_dataset(place.out), ShardReader(place.out, ("json", "tokens", "logmel"))
     different = {
         utterance
