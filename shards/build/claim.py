@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -176,8 +176,12 @@ def corpus_digest(utterances: Sequence[Utterance]) -> str:
     another version of the corpus; reading all of them would cost each array task minutes.
     """
     content = hashlib.sha256()
+    names = [field.name for field in fields(Utterance)]
     for utterance in utterances:
-        facts = asdict(utterance)
+        # As `asdict` gives it, which would copy every value first: half the time of an update.
+        facts = {name: getattr(utterance, name) for name in names}
+        if utterance.attributes is not None:
+            facts["attributes"] = [asdict(one) for one in utterance.attributes]
         # No paths: a corpus that was moved is still the same corpus.
         facts["audio"] = utterance.audio is not None
         del facts["source"]
