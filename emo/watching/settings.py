@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch.utils.tensorboard.summary import custom_scalars, hparams
 
-from emo.metrics import METRICS, WATCHED
+from emo.metrics import METRICS
 from emo.models.model import EmotionModel
 from emo.runs.run import Run
 from emo.runs.tracking.tags import CCC, ENERGY, LAYOUT
@@ -30,14 +29,14 @@ def describe_launch(run: Run, banner: str) -> None:
     dumped = configfile.dump(run.config)
     tracker.describe("run", "    " + banner.replace("\n", "\n    "), tracker.launch)
     tracker.describe("settings", "```yaml\n" + dumped + "```", tracker.launch)
-    tracker.add(custom_scalars(layout(run.runtime.device.type)), tracker.launch)
+    tracker.add(custom_scalars(layout(run)), tracker.launch)
     tracker.settings(flat(run.config.model_dump(mode="json")))
 
 
-def layout(device: str) -> dict[str, dict[str, list[Any]]]:
+def layout(run: Run) -> dict[str, dict[str, list[Any]]]:
     """`LAYOUT` as torch takes it, without charts that would stay empty."""
-    empty = [] if device == "cuda" else [ENERGY]
-    if not any(re.fullmatch(CCC, f"val/{metric.name}") for metric in WATCHED):
+    empty = [] if run.runtime.device.type == "cuda" else [ENERGY]
+    if run.config.model.attributes is None:
         empty.append(CCC)
     return {
         section: {

@@ -18,7 +18,7 @@ _TAGS = {
     ("train", "energy_"): "energy/",
 }
 
-CCC, ENERGY = "val/ccc.*", "energy/.*"  # only some runs have them
+CCC, ENERGY = "val.*/ccc", "energy/.*"  # only some runs have them
 # Title of a section -> title of a chart -> what it shows, as patterns of names.
 LAYOUT = {
     "Course": {

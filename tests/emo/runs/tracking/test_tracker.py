@@ -155,8 +155,8 @@ def test_every_chart_has_a_tag_and_no_tag_needs_cleaning() -> None:
         for group, names in {
             "train": ("loss", "gradient_norm", "lr_rest", "samples_per_second", "data_wait_share",
                       "memory_process", "energy_gpu"),
-            "val": ("wa", "macro_f1", "ccc_valence", "loss"),
-            "val_recall": ("anger",),
+            "val": ("wa", "macro_f1", "loss"),
+            "val_recall": ("anger",), "val_valence": ("ccc", "rmse"),
         }.items()
         for name in names
     }  # fmt: skip
