@@ -44,7 +44,7 @@ def commands() -> str:
     parts = []
     for name in COMMANDS:
         parts += [f"## emo {name}", "```text", _help(_emo, name), "```", ""]
-    for name in ("build", "merge", "verify", "inspect", "sample-corpus"):
+    for name in ("build", "merge", "verify", "inspect", "init", "describe", "sample-corpus"):
         parts += [f"## emo-shards {name}", "```text", _help(shards_main, name), "```", ""]
     return "\n".join(parts)
 
