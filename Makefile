@@ -65,6 +65,7 @@ bench: venv
 	python benchmarks/reading.py
 	python benchmarks/strategies.py
 	python benchmarks/training.py
+	python benchmarks/saving.py
 	python benchmarks/gpu.py
 	benchmarks/scaling.sh
 
