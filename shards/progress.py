@@ -1,4 +1,4 @@
-"""The progress of long jobs: a bar in a terminal, a line every ten seconds in a log file."""
+"""The progress of long jobs: a bar in a terminal, a line a minute in a log file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-LINE_EVERY = 10.0  # seconds between lines where there is no terminal
+LINE_EVERY = 60.0  # seconds between lines where there is no terminal
 
 
 class Advance(Protocol):

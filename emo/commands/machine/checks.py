@@ -129,7 +129,7 @@ def deepspeed() -> Iterator[Finding]:
 
 EXTRAS = {
     "espeakng_loader": ("the sample corpus", "sample"),
-    "av": ("recordings in video containers", "av"),
+    "av": ("recordings in video containers", "media"),
     "onnx": ("emo export --onnx", "onnx"),
     "mkdocs": ("building the documentation", "docs"),
 }

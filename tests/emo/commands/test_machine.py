@@ -33,7 +33,7 @@ def test_a_setting_is_told_with_default_unit_values_and_meaning(capsys):
     assert "optim.lr = 0.001   (number > 0)" in shown
     assert "rises linearly" in shown
     assert main(["fields", "--markdown", "schedule"]) == 0
-    assert "| `optim.schedule` | `constant` |  | constant, linear, cosine |" in (
+    assert "| `optim.schedule` | `constant` |  | constant, linear, cosine" in (
         capsys.readouterr().out
     )
     assert main(["fields", "optmi"]) == 2
