@@ -1,1 +1,1 @@
-"""What is done to the probabilities of a trained model: a temperature, other class shares."""
+"""What is done to the probabilities of trained models: temperature, class shares, ensembles."""
