@@ -12,6 +12,7 @@ from emo.distributed.launch_files import TRAIN
 from shards import __version__
 from shards.command_line import CommandParser, parse_words
 from shards.errors import run_command_line
+from shards.processes import spin_little
 
 EPILOG = f"""\
 `emo COMMAND --help` shows a command's options and examples.
@@ -57,6 +58,7 @@ def _listed() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    spin_little()
     args = parse_words(parser(), arguments, setting_keys)
     command = COMMANDS[args.command]
     if command.own_errors:

@@ -40,6 +40,17 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def spin_little() -> None:
+    """Let OpenMP's threads sleep soon when they wait; call before torch is imported.
+
+    GNU's OpenMP, which torch's packages bring, spins 300,000 times first. Beside other busy
+    processes the spinning threads keep the one that they wait for off its core: a training falls to
+    a tenth of its speed (benchmarks/spinning.py). A choice in the environment stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def _end_after(parent: BaseProcess) -> None:
     parent.join()
     # Not sys.exit: that would end this thread alone, and the main thread may hang in a read.
