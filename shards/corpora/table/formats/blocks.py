@@ -85,7 +85,7 @@ def _fields(fields: list[str]) -> tuple[list[str], dict[str, str]]:
     words, numbers = [], {}
     for field in fields:
         if match := NUMBER.match(field):
-            numbers[match[1]] = "" if match[2].lower() == "nan" else match[2]
+            numbers[match[1]] = "" if match[2].lower() == "nan" else sys.intern(match[2])
         else:
-            words.append(field)
+            words.append(sys.intern(field))
     return words, numbers
