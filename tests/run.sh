@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-second=(tests/shards tests/slurm tests/benchmarks)
+second=(tests/shards tests/slurm tests/benchmarks tests/launch)
 first=(tests "${second[@]/#/--ignore=}")
 options=(-m "not torture" --durations=10 -rfEs "$@")
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # two halves, two cores

@@ -32,7 +32,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         for folder, text in (("tests", first), ("tests/shards", second)):
             (tmp_path / folder).mkdir()
             (tmp_path / folder / f"test_{Path(folder).name}.py").write_text(text)
-        for folder in ("tests/slurm", "tests/benchmarks"):
+        for folder in ("tests/slurm", "tests/benchmarks", "tests/launch"):
             (tmp_path / folder).mkdir()
         (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -q -rs\nmarkers = torture\n")
         shutil.copy(ROOT / "tests/run.sh", tmp_path / "tests")

@@ -251,7 +251,7 @@ def _load(source: str, setting: str) -> Any:
 
 def stay_offline() -> None:
     """From now on read what is on the hub from the cache alone."""
-    import huggingface_hub
+    import huggingface_hub.constants
 
     # What HF_HUB_OFFLINE=1 would have set, had it been known at the start.
     huggingface_hub.constants.HF_HUB_OFFLINE = True

@@ -96,7 +96,7 @@ def test_selection_knows_the_watched_metrics_and_their_earlier_names():
         ("UA", "did you mean 'ua'"),
         (
             "ece",
-            "there are wa, ua, weighted_f1, macro_f1, loss",
+            "there are wa, ua, weighted_f1, macro_f1, ccc, loss",
         ),  # not computed at every validation
     ):
         with pytest.raises(ValueError, match=message):

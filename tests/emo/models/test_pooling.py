@@ -55,7 +55,9 @@ def test_each_is_its_definition_and_padding_has_no_part(given, kind):
     expected = [by_hand(pool, kind, x[:n]) for x, n in zip(states, LENGTHS, strict=True)]
     found = pool(states, mask)
     assert found.shape == (4, pool.width)
-    torch.testing.assert_close(found, torch.tensor(expected).double(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12
+    )
     longer = torch.cat([torch.where(mask[..., None], states, 1e4), torch.full((4, 5, 3), -7e3)], 1)
     wider = torch.cat([mask, torch.zeros(4, 5, dtype=torch.bool)], 1)
     torch.testing.assert_close(pool(longer, wider), found, rtol=1e-12, atol=1e-12)
