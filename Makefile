@@ -25,7 +25,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Python 3.11 or 3.12 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.11") if v not in ((3, 11), (3, 12)) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[sample,dev]'
+	PYTHONWARNINGS='ignore:Editable installation' \
+	  $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[sample,dev]'
 	touch $@
 
 ## make demo    the main job: sample corpus -> shards -> text, audio, fusion -> one table
@@ -75,7 +76,6 @@ gpu-check: venv
 
 ## make docs    the documentation, as site/index.html (without the network)
 docs: venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 ## make docs-check  every command of the tutorial, one after the other, in a new clone (a quarter hour)
