@@ -19,6 +19,7 @@ halves=()
 start() { # half, words of pytest
   # Its own session: Ctrl-C reaches it once, from `stop`; a second one would break its tidying up.
   # A shell starts what runs in its background deaf to Ctrl-C, hence --default-signal.
+  : >"$folder/$1" # now: the shell in the background may open it after `tail` has looked for it
   setsid env --default-signal=INT "$mark" python -m pytest "${@:2}" "${options[@]}" \
     >"$folder/$1" 2>&1 &
   halves+=($!)
