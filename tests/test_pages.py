@@ -5,15 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 
 
 def test_the_pages_are_built_without_a_warning(tmp_path):
     """Every page is in the navigation, links between pages lead somewhere, names are found."""
-    pytest.importorskip("mkdocs")
-    pytest.importorskip("mkdocstrings")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
         cwd=ROOT, capture_output=True, text=True, check=False,

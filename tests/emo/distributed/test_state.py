@@ -90,5 +90,6 @@ def test_another_version_of_deepspeed_is_warned_of() -> None:
 
 
 def test_the_installed_version_is_the_one_that_was_read() -> None:
-    deepspeed = pytest.importorskip("deepspeed")
+    import deepspeed
+
     assert zero.check_version(deepspeed.__version__) is None

@@ -7,7 +7,7 @@ import transformers
 from torch import nn
 
 from emo.models.branch import ModelError
-from tests.emo.models.audio.loaded import loaded
+from tests.emo.models.audio.loaded import four_clips, loaded
 
 CONVOLUTIONS = {
     "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
@@ -60,11 +60,7 @@ def encoders(tmp_path_factory):
 
 def clips():
     """Four clips of several lengths and levels, one hardly a frame long, padded with noise."""
-    generator = torch.Generator().manual_seed(3)
-    lengths = torch.tensor([9000, 12001, 100, 6060])
-    mask = torch.arange(12001)[None] < lengths[:, None]
-    waves = torch.randn(4, 12001, generator=generator) * torch.tensor([[0.1], [0.3], [0.2], [0.05]])
-    return waves + 0.02, mask
+    return four_clips(9000, 12001, 100, 6060)
 
 
 @pytest.mark.parametrize("name", LAYERS)

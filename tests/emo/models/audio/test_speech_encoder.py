@@ -14,7 +14,7 @@ from emo.models.branch import ModelError
 from emo.models.config import ModelConfig
 from emo.models.model import EmotionModel, rebuild
 from shards.configfile import ConfigError, parse
-from tests.emo.models.audio.loaded import loaded
+from tests.emo.models.audio.loaded import four_clips, loaded
 
 NAMES = ("wav2vec2", "wav2vec2-large", "hubert", "wavlm", "wavlm-large")
 BASE = ("wav2vec2", "hubert", "wavlm")  # their convolutions normalise over time
@@ -23,11 +23,7 @@ BASE = ("wav2vec2", "hubert", "wavlm")  # their convolutions normalise over time
 @pytest.fixture
 def clips():
     """Four clips of several lengths and levels, one a single frame long, padded with noise."""
-    generator = torch.Generator().manual_seed(3)
-    lengths = torch.tensor([700, 1200, 45, 333])
-    mask = torch.arange(1200)[None] < lengths[:, None]
-    waves = torch.randn(4, 1200, generator=generator) * torch.tensor([[0.1], [0.3], [0.2], [0.05]])
-    return waves + 0.02, mask
+    return four_clips(700, 1200, 45, 333)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,6 +5,7 @@ import io
 from contextlib import suppress
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
@@ -13,7 +14,6 @@ from shards.extract.audio import AudioConfig, AudioError
 from shards.extract.audio.decode import decode_all
 from shards.extract.audio.media import MissingExtra
 
-av = pytest.importorskip("av")
 RATE = 16000
 RATES = {"libopus": 48000, "wmav2": 44100, "ac3": 48000}  # what these codecs take
 CONFIG = AudioConfig(sample_rate=RATE)
